@@ -1,0 +1,254 @@
+package crm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+)
+
+// ProtocolVersion is the version of the mutation encoding and of the wire. Its
+// history: 1, the first.
+const ProtocolVersion = 1
+
+// MaxMutation bounds an encoded Mutation, in bytes.
+const MaxMutation = 64 << 10
+
+// ChainHash links a node's Mutations: the first 16 bytes of SHA-256(previous
+// chain hash ‖ encoded Mutation). The first previous hash is zero.
+type ChainHash [16]byte
+
+// A Mutation is what a user asked for: atomic, numbered by the node that
+// acknowledged it, and judged once by the master.
+type Mutation struct {
+	Node        NodeID
+	Incarnation Incarnation
+	Seq         Seq
+	Prev        ChainHash // chain hash of the node's Mutation before this one
+	HLC         HLC
+	Actor       string
+	Schema      Rev    // version of the schema the author worked under
+	Intent      string // "opportunity.advance": for the audit trail and resubmission
+	Ops         []Op
+	Guards      []Guard
+}
+
+// OpKind says what an op does. Numbers are stored and sent: never renumber.
+type OpKind uint8
+
+// The kinds of op.
+const (
+	OpCreate     OpKind = 1 // Cells are the first values
+	OpPatch      OpKind = 2 // Cells are set; Null clears
+	OpDelete     OpKind = 3 //
+	OpRestore    OpKind = 4 // of a deleted record, as it was
+	OpSetAdd     OpKind = 5 // one cell: the Choices to add
+	OpSetRemove  OpKind = 6 // one cell: the Choices to remove
+	OpCounterAdd OpKind = 7 // one cell: the delta
+	OpTransition OpKind = 8 // two cells of one field: from, to
+)
+
+var opNames = [...]string{"", "create", "patch", "delete", "restore", "set-add", "set-remove", "counter-add", "transition"}
+
+// String returns the name used in the API and on the attention list.
+func (k OpKind) String() string {
+	if int(k) < len(opNames) {
+		return opNames[k]
+	}
+	return "op(?)"
+}
+
+// An Op changes one record.
+type Op struct {
+	Kind   OpKind
+	Entity EntityID
+	Record RecordID
+	Seen   Token // what the author's screen showed of the record
+	Cells  []Input
+}
+
+// An Input is a field and the value asked for it.
+type Input struct {
+	Field FieldID
+	Value Value
+}
+
+// GuardKind says what a guard demands. Numbers are stored and sent.
+type GuardKind uint8
+
+// The kinds of guard.
+const (
+	GuardEquals  GuardKind = 1 // the field has the value
+	GuardExists  GuardKind = 2 // the record exists
+	GuardAbsent  GuardKind = 3 // the record does not exist
+	GuardAtLeast GuardKind = 4 // the field's number is at least the value
+	GuardAtMost  GuardKind = 5 // the field's number is at most the value
+)
+
+// A Guard is a condition on decided state, judged before any op of the
+// Mutation; if it is false the whole Mutation is rejected.
+type Guard struct {
+	Kind   GuardKind
+	Entity EntityID
+	Record RecordID
+	Field  FieldID
+	Value  Value
+}
+
+// AppendMutation appends the canonical encoding of m, drawn in docs/format.md.
+func AppendMutation(dst []byte, m *Mutation) []byte {
+	dst = append(dst, ProtocolVersion)
+	dst = binary.AppendUvarint(dst, uint64(m.Node))
+	dst = binary.AppendUvarint(dst, uint64(m.Incarnation))
+	dst = binary.AppendUvarint(dst, uint64(m.Seq))
+	dst = append(dst, m.Prev[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(m.HLC))
+	dst = appendString(dst, m.Actor)
+	dst = binary.AppendUvarint(dst, uint64(m.Schema))
+	dst = appendString(dst, m.Intent)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Ops)))
+	for i := range m.Ops {
+		dst = appendOp(dst, &m.Ops[i])
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.Guards)))
+	for _, g := range m.Guards {
+		dst = append(dst, byte(g.Kind))
+		dst = binary.AppendUvarint(dst, uint64(g.Entity))
+		dst = append(dst, g.Record[:]...)
+		dst = AppendValue(binary.AppendUvarint(dst, uint64(g.Field)), g.Value)
+	}
+	return dst
+}
+
+func appendOp(dst []byte, op *Op) []byte {
+	dst = append(dst, byte(op.Kind))
+	dst = binary.AppendUvarint(dst, uint64(op.Entity))
+	dst = append(dst, op.Record[:]...)
+	dst = binary.AppendUvarint(dst, uint64(op.Seen.Rev))
+	dst = binary.AppendUvarint(dst, uint64(op.Seen.Seq))
+	dst = binary.AppendUvarint(dst, uint64(len(op.Cells)))
+	for _, c := range op.Cells {
+		dst = AppendValue(binary.AppendUvarint(dst, uint64(c.Field)), c.Value)
+	}
+	return dst
+}
+
+// DecodeMutation decodes what AppendMutation wrote. It never panics on damaged
+// input.
+func DecodeMutation(b []byte) (*Mutation, error) {
+	if len(b) > MaxMutation {
+		return nil, fmt.Errorf("mutation: %w: %d bytes is more than %d", errDamaged, len(b), MaxMutation)
+	}
+	d := decoder{b: b}
+	if v := d.byte(); v != ProtocolVersion {
+		d.fail("protocol version %d is not %d", v, ProtocolVersion)
+	}
+	m := &Mutation{Node: NodeID(d.uvarint()), Incarnation: Incarnation(d.uvarint()), Seq: Seq(d.uvarint())}
+	copy(m.Prev[:], d.take(len(m.Prev)))
+	m.HLC, m.Actor, m.Schema, m.Intent = HLC(d.uint64()), d.string(), Rev(d.uvarint()), d.string()
+	m.Ops = d.ops()
+	m.Guards = d.guards()
+	if err := d.finish(); err != nil {
+		return nil, fmt.Errorf("mutation: %w", err)
+	}
+	return m, nil
+}
+
+func (d *decoder) ops() []Op {
+	n := d.count(20)
+	out := make([]Op, 0, n)
+	for range n {
+		op := Op{Kind: OpKind(d.byte()), Entity: EntityID(d.uint16()), Record: d.id()}
+		op.Seen = Token{Rev: Rev(d.uvarint()), Seq: Seq(d.uvarint())}
+		if op.Kind < OpCreate || op.Kind > OpTransition {
+			d.fail("op kind %d", op.Kind)
+		}
+		for range d.count(2) {
+			op.Cells = append(op.Cells, Input{FieldID(d.uint16()), d.value()})
+		}
+		out = append(out, op)
+	}
+	return out
+}
+
+func (d *decoder) guards() []Guard {
+	var out []Guard
+	for range d.count(20) {
+		g := Guard{Kind: GuardKind(d.byte()), Entity: EntityID(d.uint16()), Record: d.id(), Field: FieldID(d.uint16()), Value: d.value()}
+		if g.Kind < GuardEquals || g.Kind > GuardAtMost {
+			d.fail("guard kind %d", g.Kind)
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// uint16 reads a metadata number.
+func (d *decoder) uint16() uint16 {
+	n := d.uvarint()
+	if n > 1<<16-1 {
+		d.fail("number %d is over 65535", n)
+	}
+	return uint16(n)
+}
+
+// Chain returns the chain hash after the encoded Mutation.
+func Chain(prev ChainHash, encoded []byte) ChainHash {
+	h := sha256.New()
+	h.Write(prev[:])
+	h.Write(encoded)
+	var out ChainHash
+	copy(out[:], h.Sum(nil))
+	return out
+}
+
+// OutcomeKind is the master's verdict on a Mutation. Numbers are stored and
+// sent: never renumber.
+type OutcomeKind uint8
+
+// The outcomes. Every decided Mutation has exactly one.
+const (
+	Accepted OutcomeKind = 1 // all of it stands
+	Merged   OutcomeKind = 2 // it stands, and at least one concurrent value lost and was kept
+	Parked   OutcomeKind = 3 // part of it waits for a person
+	Rejected OutcomeKind = 4 // none of it stands
+)
+
+var outcomeNames = [...]string{"", "accepted", "merged", "parked", "rejected"}
+
+func (k OutcomeKind) String() string {
+	if int(k) < len(outcomeNames) {
+		return outcomeNames[k]
+	}
+	return "outcome(?)"
+}
+
+// An Outcome is the verdict on one Mutation.
+type Outcome struct {
+	Node    NodeID
+	Seq     Seq
+	Rev     Rev // when it was decided
+	Kind    OutcomeKind
+	Code    Code   // of a rejection or parking
+	Message string // a sentence for the author
+}
+
+// AppendOutcome appends the encoding of o.
+func AppendOutcome(dst []byte, o Outcome) []byte {
+	dst = append(dst, byte(o.Kind))
+	dst = binary.AppendUvarint(dst, uint64(o.Node))
+	dst = binary.AppendUvarint(dst, uint64(o.Seq))
+	dst = binary.AppendUvarint(dst, uint64(o.Rev))
+	return appendString(appendString(dst, string(o.Code)), o.Message)
+}
+
+// DecodeOutcome decodes one outcome and returns the bytes after it.
+func DecodeOutcome(b []byte) (Outcome, []byte, error) {
+	d := decoder{b: b}
+	o := Outcome{Kind: OutcomeKind(d.byte())}
+	o.Node, o.Seq, o.Rev = NodeID(d.uvarint()), Seq(d.uvarint()), Rev(d.uvarint())
+	o.Code, o.Message = Code(d.string()), d.string()
+	if o.Kind < Accepted || o.Kind > Rejected {
+		d.fail("outcome kind %d", o.Kind)
+	}
+	return o, d.b, d.err
+}

@@ -1,0 +1,275 @@
+package crm
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// A Cell is one field of a record: its value and the stamp of the Mutation that
+// last set it. A field once set keeps its cell, with a Null value when cleared,
+// because a concurrent edit must be judged against the clearing too.
+type Cell struct {
+	Field FieldID
+	Value Value
+	Stamp Stamp
+	Elems []Stamp // of Choices: when each element of Value.Set was added; else nil
+}
+
+// A Record is one instance of an entity as some prefix of the master's order
+// left it.
+type Record struct {
+	Entity    EntityID
+	ID        RecordID
+	Territory TerritoryID
+	Root      RecordID // the root account; zero if none; an account's own id
+	Schema    Rev      // version of the schema it was last decided under
+	Stamp     Stamp    // the last change of any kind
+	Entered   Rev      // when it came into Territory: a Cursor below needs it whole
+	Deleted   bool     // a tombstone: the cells are kept for a restore
+	Cells     []Cell   // by Field
+}
+
+// Cell returns the field's cell, or nil if it was never set.
+func (r *Record) Cell(f FieldID) *Cell {
+	i, ok := slices.BinarySearchFunc(r.Cells, f, func(c Cell, f FieldID) int { return cmp.Compare(c.Field, f) })
+	if !ok {
+		return nil
+	}
+	return &r.Cells[i]
+}
+
+// Value returns the field's value, Null if never set. The system fields that
+// are not cells are answered from the record itself.
+func (r *Record) Value(f FieldID) Value {
+	switch f {
+	case FieldUpdatedAt:
+		return InstantMillis(r.Stamp.HLC.Millis())
+	case FieldUpdatedBy:
+		return TextValue(r.Stamp.Actor)
+	case FieldIDField:
+		return TextValue(r.ID.String())
+	}
+	if c := r.Cell(f); c != nil {
+		return c.Value
+	}
+	return Value{}
+}
+
+// Token returns what a reader of r at a node has seen of it.
+func (r *Record) Token() Token {
+	if r.Stamp.Rev != Pending {
+		return Token{Rev: r.Stamp.Rev}
+	}
+	t := Token{Seq: r.Stamp.Seq}
+	for _, c := range r.Cells {
+		if c.Stamp.Rev != Pending {
+			t.Rev = max(t.Rev, c.Stamp.Rev)
+		}
+	}
+	return t
+}
+
+// Clone returns a copy that shares no slice with r but those inside values.
+func (r *Record) Clone() *Record {
+	c := *r
+	c.Cells = slices.Clone(r.Cells)
+	return &c
+}
+
+// set replaces or inserts the cell.
+func (r *Record) set(c Cell) {
+	i, ok := slices.BinarySearchFunc(r.Cells, c.Field, func(c Cell, f FieldID) int { return cmp.Compare(c.Field, f) })
+	if ok {
+		r.Cells[i] = c
+		return
+	}
+	r.Cells = slices.Insert(r.Cells, i, c)
+}
+
+// recordVersion is the first byte of an encoded record.
+const recordVersion = 1
+
+const (
+	recordDeleted = 1 << 0
+	recordRooted  = 1 << 1 // a root follows
+	recordIsRoot  = 1 << 2 // the record is its own root
+)
+
+// AppendRecord appends the canonical encoding of r, drawn in docs/format.md.
+// Entity and id are the key and are left out. Equal records have equal bytes
+// and the digest is taken over them.
+func AppendRecord(dst []byte, r *Record) []byte {
+	flags := byte(0)
+	if r.Deleted {
+		flags |= recordDeleted
+	}
+	switch {
+	case r.Root == r.ID:
+		flags |= recordIsRoot
+	case !r.Root.IsZero():
+		flags |= recordRooted
+	}
+	dst = append(dst, recordVersion, flags)
+	dst = binary.AppendUvarint(dst, uint64(r.Territory))
+	if flags&recordRooted != 0 {
+		dst = append(dst, r.Root[:]...)
+	}
+	dst = binary.AppendUvarint(dst, uint64(r.Schema))
+	dst = binary.AppendUvarint(dst, uint64(r.Entered))
+	stamps := r.stamps()
+	dst = appendStamps(dst, stamps)
+	dst = binary.AppendUvarint(dst, uint64(len(r.Cells)))
+	return appendCells(dst, r.Cells, stamps)
+}
+
+// stamps returns the record's own stamp and then each other distinct one, newest
+// first, so that fields which share the last change cost one byte each.
+func (r *Record) stamps() []Stamp {
+	own := r.Stamp
+	var others []Stamp
+	add := func(s Stamp) {
+		if s != own && !slices.Contains(others, s) {
+			others = append(others, s)
+		}
+	}
+	for _, c := range r.Cells {
+		add(c.Stamp)
+		for _, s := range c.Elems {
+			add(s)
+		}
+	}
+	slices.SortFunc(others, compareStamps)
+	return append([]Stamp{own}, others...)
+}
+
+func appendStamps(dst []byte, stamps []Stamp) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(stamps)))
+	for _, s := range stamps {
+		dst = binary.AppendUvarint(dst, uint64(s.Rev))
+		dst = binary.BigEndian.AppendUint64(dst, uint64(s.HLC))
+		dst = binary.AppendUvarint(dst, uint64(s.Node))
+		dst = binary.AppendUvarint(dst, uint64(s.Seq))
+		dst = appendString(dst, s.Actor)
+	}
+	return dst
+}
+
+// appendCells writes the table of (field, stamp, length) and then the values.
+func appendCells(dst []byte, cells []Cell, stamps []Stamp) []byte {
+	var values []byte
+	prev := FieldID(0)
+	for _, c := range cells {
+		start := len(values)
+		values = appendCellValue(values, c, stamps)
+		dst = binary.AppendUvarint(dst, uint64(c.Field-prev))
+		dst = binary.AppendUvarint(dst, uint64(slices.Index(stamps, c.Stamp)))
+		dst = binary.AppendUvarint(dst, uint64(len(values)-start))
+		prev = c.Field
+	}
+	return append(dst, values...)
+}
+
+func appendCellValue(dst []byte, c Cell, stamps []Stamp) []byte {
+	dst = AppendValue(dst, c.Value)
+	for _, s := range c.Elems {
+		dst = binary.AppendUvarint(dst, uint64(slices.Index(stamps, s)))
+	}
+	return dst
+}
+
+// DecodeRecord decodes what AppendRecord wrote under the given key. It never
+// panics on damaged input.
+func DecodeRecord(entity EntityID, id RecordID, b []byte) (*Record, error) {
+	d := decoder{b: b}
+	r := &Record{Entity: entity, ID: id}
+	d.header(r)
+	stamps := d.stamps()
+	r.Cells = d.cells(stamps)
+	if len(stamps) > 0 {
+		r.Stamp = stamps[0]
+	}
+	if err := d.finish(); err != nil {
+		return nil, fmt.Errorf("record %s: %w", id, err)
+	}
+	return r, nil
+}
+
+func (d *decoder) header(r *Record) {
+	if v := d.byte(); v != recordVersion && d.err == nil {
+		d.fail("encoding version %d is not %d", v, recordVersion)
+	}
+	flags := d.byte()
+	if flags&^(recordDeleted|recordRooted|recordIsRoot) != 0 {
+		d.fail("unknown flags %#x", flags)
+	}
+	r.Deleted = flags&recordDeleted != 0
+	r.Territory = TerritoryID(d.uvarint())
+	switch {
+	case flags&recordIsRoot != 0:
+		r.Root = r.ID
+	case flags&recordRooted != 0:
+		r.Root = RecordID(d.id())
+	}
+	r.Schema = Rev(d.uvarint())
+	r.Entered = Rev(d.uvarint())
+}
+
+func (d *decoder) stamps() []Stamp {
+	n := d.count(12)
+	out := make([]Stamp, 0, n)
+	for range n {
+		out = append(out, Stamp{Rev: Rev(d.uvarint()), HLC: HLC(d.uint64()), Node: NodeID(d.uvarint()), Seq: Seq(d.uvarint()), Actor: d.string()})
+	}
+	if n == 0 {
+		d.fail("no stamp")
+	}
+	return out
+}
+
+type cellHead struct {
+	field FieldID
+	stamp Stamp
+	size  int
+}
+
+func (d *decoder) cells(stamps []Stamp) []Cell {
+	n := d.count(3)
+	heads := make([]cellHead, 0, n)
+	prev := uint64(0)
+	for i := range n {
+		delta := d.uvarint()
+		prev += delta
+		if prev > 1<<16-1 || i > 0 && delta == 0 {
+			d.fail("fields out of order")
+		}
+		heads = append(heads, cellHead{FieldID(prev), d.stampAt(stamps), int(min(d.uvarint(), 1<<30))})
+	}
+	out := make([]Cell, 0, n)
+	for _, h := range heads {
+		out = append(out, d.cell(h, stamps))
+	}
+	return out
+}
+
+func (d *decoder) cell(h cellHead, stamps []Stamp) Cell {
+	sub := decoder{b: d.take(h.size), err: d.err}
+	c := Cell{Field: h.field, Stamp: h.stamp, Value: sub.value()}
+	for range c.Value.set {
+		c.Elems = append(c.Elems, sub.stampAt(stamps))
+	}
+	if err := sub.finish(); err != nil && d.err == nil {
+		d.err = err
+	}
+	return c
+}
+
+func (d *decoder) stampAt(stamps []Stamp) Stamp {
+	i := d.uvarint()
+	if i >= uint64(len(stamps)) {
+		d.fail("stamp %d of %d", i, len(stamps))
+		return Stamp{}
+	}
+	return stamps[i]
+}
