@@ -106,6 +106,26 @@ func (d *decider) run() error {
 			return err
 		}
 	}
+	return d.checkSizes()
+}
+
+// MaxRecord bounds the values of one record, in bytes: a batch of the feed must
+// be able to carry it.
+const MaxRecord = 768 << 10
+
+func (d *decider) checkSizes() error {
+	for _, id := range d.order {
+		size := 0
+		for _, c := range d.work[id].Cells {
+			size += len(c.Value.str) + 16
+			for _, e := range c.Value.set {
+				size += len(e) + 2
+			}
+		}
+		if size > MaxRecord {
+			return reject(CodeTooLarge, id.String(), "the record would hold %d bytes; at most %d fit", size, MaxRecord)
+		}
+	}
 	return nil
 }
 
