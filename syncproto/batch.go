@@ -1,0 +1,147 @@
+package syncproto
+
+import (
+	"fmt"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// BatchBudget is the Size, in bytes, at which a sender adds no more to a Batch.
+// The item that goes over it still fits the frame, with 3,000 digests.
+const BatchBudget = 1 << 20
+
+// MaxBody bounds the encoding of one record in an Item, in bytes.
+const MaxBody = 1<<20 - 64<<10
+
+// A Batch is a step of the feed. Applied in one transaction, a final Batch moves
+// the base, together with what was staged for it, from the prefix From to the
+// prefix To. A Batch that is not final is staged.
+type Batch struct {
+	Timeline uint64
+	From, To crm.Rev // (From, To]
+	Final    bool
+	Upto     crm.Rev           // of one that is not final: all changes up to here have been sent; <= To
+	Decided  crm.Seq           // the replica's Mutations up to here are decided at To
+	Outcomes []crm.Outcome     // of these, the ones that are not plainly accepted
+	Whole    []crm.TerritoryID // territories whose records come whole: drop what is not among them
+	Items    []Item
+	Digests  []TerritoryDigest // at To; of a final Batch
+}
+
+// A TerritoryDigest is the start of the store's digest of a territory.
+type TerritoryDigest struct {
+	Territory crm.TerritoryID
+	Sum       [16]byte
+}
+
+// ItemKind says what became of a record. Numbers are sent: never renumber.
+type ItemKind uint8
+
+// The kinds of item.
+const (
+	ItemRecord  ItemKind = 1 // the record lives: Body
+	ItemDeleted ItemKind = 2 // a tombstone: Body
+	ItemLeft    ItemKind = 3 // it left the replica's territories at Rev: drop it
+)
+
+// String returns the kind's name.
+func (k ItemKind) String() string {
+	switch k {
+	case ItemRecord:
+		return "record"
+	case ItemDeleted:
+		return "deleted"
+	case ItemLeft:
+		return "left"
+	}
+	return fmt.Sprintf("item %d", uint8(k))
+}
+
+// An Item is one changed record of a Batch.
+type Item struct {
+	Kind    ItemKind
+	Partial bool // Body holds only the cells set after Batch.From; never of ItemLeft
+	Entity  crm.EntityID
+	ID      crm.RecordID
+	Body    []byte  // crm.AppendRecord's bytes; empty of ItemLeft
+	Rev     crm.Rev // of ItemLeft, else 0
+}
+
+// Kind returns KindBatch.
+func (*Batch) Kind() Kind { return KindBatch }
+
+func (f *Batch) fields(c *codec) {
+	number(c, "timeline", &f.Timeline)
+	c.rev("from", &f.From)
+	c.rev("to", &f.To)
+	c.flag("final", &f.Final)
+	c.rev("upto", &f.Upto)
+	number(c, "decided", &f.Decided)
+	each(c, "outcomes", &f.Outcomes, maxList, minOutcome, func(o *crm.Outcome) { c.outcome("outcome", o) })
+	each(c, "whole", &f.Whole, maxList, 1, func(t *crm.TerritoryID) { number(c, "territory", t) })
+	each(c, "items", &f.Items, maxList, minItem, func(it *Item) { it.fields(c) })
+	each(c, "digests", &f.Digests, maxList, 1+16, func(d *TerritoryDigest) {
+		number(c, "territory", &d.Territory)
+		c.fixed("sum", d.Sum[:])
+	})
+	if f.From > f.To || f.Upto > f.To {
+		c.fail("to", "%d is below from %d or upto %d", f.To, f.From, f.Upto)
+	}
+}
+
+// The least that an element takes, in bytes.
+const (
+	minOutcome = 6
+	minItem    = 1 + 1 + 1 + 16 + 1
+)
+
+func (it *Item) fields(c *codec) {
+	choice(c, "kind", &it.Kind, ItemLeft)
+	c.flag("partial", &it.Partial)
+	number(c, "entity", &it.Entity)
+	c.fixed("id", it.ID[:])
+	left := it.Kind == ItemLeft
+	if left || c.mode == describing {
+		c.rev("rev (left)", &it.Rev)
+	}
+	if !left {
+		c.bytes("body (record, deleted)", &it.Body, 1, MaxBody)
+	}
+	if left && it.Partial {
+		c.fail("partial", "a record that left cannot be partial")
+	}
+}
+
+// Size returns what the item adds to a Batch at most, in bytes.
+func (it *Item) Size() int { return minItem + 12 + len(it.Body) }
+
+// Size returns the encoded size of the Batch at most, in bytes: senders end a
+// Batch when it reaches BatchBudget.
+func (f *Batch) Size() int {
+	n := 64 + 5*len(f.Whole) + (5+16)*len(f.Digests)
+	for _, o := range f.Outcomes {
+		n += OutcomeSize(o)
+	}
+	for i := range f.Items {
+		n += f.Items[i].Size()
+	}
+	return n
+}
+
+// OutcomeSize returns what the outcome adds to a Batch at most, in bytes.
+func OutcomeSize(o crm.Outcome) int { return 32 + len(o.Code) + len(o.Message) }
+
+// An Applied tells the master how far the replica has come, so that it may drop
+// tombstones and markers that nobody needs. It is a hint, sent after fsync.
+type Applied struct {
+	Cursor  crm.Rev
+	LowBase crm.Rev // as in Hello
+}
+
+// Kind returns KindApplied.
+func (*Applied) Kind() Kind { return KindApplied }
+
+func (f *Applied) fields(c *codec) {
+	c.rev("cursor", &f.Cursor)
+	c.rev("low_base", &f.LowBase)
+}
