@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -37,9 +36,9 @@ func AppendValue(dst []byte, v Value) []byte {
 
 // DecodeValue decodes one value and returns the bytes after it.
 func DecodeValue(b []byte) (Value, []byte, error) {
-	d := decoder{b: b}
+	d := decoder{s: string(b)}
 	v := d.value()
-	return v, d.b, d.err
+	return v, b[len(b)-len(d.s):], d.err
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -49,60 +48,73 @@ func appendString(dst []byte, s string) []byte {
 var errDamaged = errors.New("damaged encoding")
 
 // A decoder reads canonical encodings. The first failure sticks and every later
-// read returns zero, so that callers check once, in finish.
+// read returns zero, so that callers check once, in finish. It reads a string so
+// that the texts of a record are slices of one copy, not copies each.
 type decoder struct {
-	b   []byte
+	s   string
 	err error
 }
 
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
 		d.err = fmt.Errorf("%w: %s", errDamaged, fmt.Sprintf(format, args...))
-		d.b = nil
+		d.s = ""
 	}
 }
 
 func (d *decoder) finish() error {
-	if d.err == nil && len(d.b) > 0 {
-		d.fail("%d bytes left over", len(d.b))
+	if d.err == nil && len(d.s) > 0 {
+		d.fail("%d bytes left over", len(d.s))
 	}
 	return d.err
 }
 
-func (d *decoder) take(n int) []byte {
-	if n < 0 || n > len(d.b) {
-		d.fail("%d bytes wanted, %d there", n, len(d.b))
-		return nil
+func (d *decoder) take(n int) string {
+	if n < 0 || n > len(d.s) {
+		d.fail("%d bytes wanted, %d there", n, len(d.s))
+		return ""
 	}
-	b := d.b[:n:n]
-	d.b = d.b[n:]
-	return b
+	s := d.s[:n]
+	d.s = d.s[n:]
+	return s
 }
 
 func (d *decoder) byte() byte {
-	if b := d.take(1); b != nil {
-		return b[0]
+	if len(d.s) == 0 {
+		d.fail("a byte wanted, none there")
+		return 0
 	}
-	return 0
+	b := d.s[0]
+	d.s = d.s[1:]
+	return b
 }
 
 func (d *decoder) uint64() uint64 {
-	if b := d.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
+	var n uint64
+	for _, b := range []byte(d.take(8)) {
+		n = n<<8 | uint64(b)
 	}
-	return 0
+	return n
 }
 
 // uvarint accepts the shortest form only: two encodings of one number would be
 // two digests of one record.
 func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 || n > 1 && d.b[n-1] == 0 {
-		d.fail("bad number")
-		return 0
+	var n uint64
+	for i := 0; i < len(d.s) && i < binary.MaxVarintLen64; i++ {
+		b := d.s[i]
+		n |= uint64(b&0x7f) << (7 * i)
+		if b >= 0x80 {
+			continue
+		}
+		if i > 0 && b == 0 || i == binary.MaxVarintLen64-1 && b > 1 {
+			break
+		}
+		d.s = d.s[i+1:]
+		return n
 	}
-	d.b = d.b[n:]
-	return v
+	d.fail("bad number")
+	return 0
 }
 
 func (d *decoder) varint() int64 {
@@ -114,19 +126,19 @@ func (d *decoder) varint() int64 {
 // size bytes an item at least.
 func (d *decoder) count(size int) int {
 	n := d.uvarint()
-	if n > uint64(len(d.b)/size) {
-		d.fail("count %d is more than %d bytes can hold", n, len(d.b))
+	if n > uint64(len(d.s)/size) {
+		d.fail("count %d is more than %d bytes can hold", n, len(d.s))
 		return 0
 	}
 	return int(n)
 }
 
 func (d *decoder) string() string {
-	b := d.take(d.count(1))
-	if !utf8.Valid(b) {
+	s := d.take(d.count(1))
+	if !utf8.ValidString(s) {
 		d.fail("text is not UTF-8")
 	}
-	return string(b)
+	return s
 }
 
 func (d *decoder) id() RecordID {
@@ -153,7 +165,7 @@ func (d *decoder) value() Value {
 	case Choices:
 		v.set = d.strings()
 	case Link:
-		v.str = string(d.take(16))
+		v.str = d.take(16)
 	case Text, Choice, Email, Phone, URL, Address:
 		if v.str = d.string(); v.str == "" {
 			d.fail("empty text")
@@ -170,11 +182,14 @@ func (d *decoder) value() Value {
 func (d *decoder) strings() []string {
 	n := d.count(1)
 	out := make([]string, 0, n)
-	for range n {
+	for i := range n {
 		out = append(out, d.string())
+		if i > 0 && out[i-1] >= out[i] {
+			d.fail("set is not sorted")
+		}
 	}
-	if n == 0 || !slices.IsSorted(out) || len(slices.Compact(slices.Clone(out))) != n {
-		d.fail("set is not sorted, or empty")
+	if n == 0 {
+		d.fail("set is empty")
 	}
 	return out
 }

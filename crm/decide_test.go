@@ -100,7 +100,10 @@ func (b *book) Under(root RecordID) iter.Seq2[*Record, error] {
 	return b.sorted(func(r *Record) bool { return r.Root == root && r.ID != root && !r.Deleted })
 }
 
-func (b *book) Refused(id RecordID) (RecordID, bool, error) { a, ok := b.refused[id]; return a, ok, nil }
+func (b *book) Refused(id RecordID) (RecordID, bool, error) {
+	a, ok := b.refused[id]
+	return a, ok, nil
+}
 
 func (b *book) TerritoryByCode(code string) (TerritoryID, bool, error) {
 	for _, r := range b.records {
@@ -389,7 +392,9 @@ func TestDecide_DeleteAgainstEdit(t *testing.T) {
 		b.decide(t, 1, 1, create(16, rid(1), txt(16, "Acme")), create(17, rid(2), txt(16, "Ann"), Input{17, LinkValue(rid(1))}))
 		return b, rid(1)
 	}
-	del := func(e EntityID, id RecordID, seen Rev) Op { return Op{Kind: OpDelete, Entity: e, Record: id, Seen: Token{Rev: seen}} }
+	del := func(e EntityID, id RecordID, seen Rev) Op {
+		return Op{Kind: OpDelete, Entity: e, Record: id, Seen: Token{Rev: seen}}
+	}
 	t.Run("EditAfterUnseenDelete", func(t *testing.T) {
 		b, a := setup(t)
 		want(t, b.decide(t, 2, 5, del(16, a, 1)), Accepted, "")

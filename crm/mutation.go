@@ -138,7 +138,7 @@ func DecodeMutation(b []byte) (*Mutation, error) {
 	if len(b) > MaxMutation {
 		return nil, fmt.Errorf("mutation: %w: %d bytes is more than %d", errDamaged, len(b), MaxMutation)
 	}
-	d := decoder{b: b}
+	d := decoder{s: string(b)}
 	if v := d.byte(); v != ProtocolVersion {
 		d.fail("protocol version %d is not %d", v, ProtocolVersion)
 	}
@@ -243,12 +243,12 @@ func AppendOutcome(dst []byte, o Outcome) []byte {
 
 // DecodeOutcome decodes one outcome and returns the bytes after it.
 func DecodeOutcome(b []byte) (Outcome, []byte, error) {
-	d := decoder{b: b}
+	d := decoder{s: string(b)}
 	o := Outcome{Kind: OutcomeKind(d.byte())}
 	o.Node, o.Seq, o.Rev = NodeID(d.uvarint()), Seq(d.uvarint()), Rev(d.uvarint())
 	o.Code, o.Message = Code(d.string()), d.string()
 	if o.Kind < Accepted || o.Kind > Rejected {
 		d.fail("outcome kind %d", o.Kind)
 	}
-	return o, d.b, d.err
+	return o, b[len(b)-len(d.s):], d.err
 }

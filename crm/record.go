@@ -182,7 +182,7 @@ func appendCellValue(dst []byte, c Cell, stamps []Stamp) []byte {
 // DecodeRecord decodes what AppendRecord wrote under the given key. It never
 // panics on damaged input.
 func DecodeRecord(entity EntityID, id RecordID, b []byte) (*Record, error) {
-	d := decoder{b: b}
+	d := decoder{s: string(b)}
 	r := &Record{Entity: entity, ID: id}
 	d.header(r)
 	stamps := d.stamps()
@@ -228,41 +228,40 @@ func (d *decoder) stamps() []Stamp {
 	return out
 }
 
-type cellHead struct {
-	field FieldID
-	stamp Stamp
-	size  int
-}
-
+// cells reads the table of heads and, beside it, the values that follow.
 func (d *decoder) cells(stamps []Stamp) []Cell {
 	n := d.count(3)
-	heads := make([]cellHead, 0, n)
+	heads := *d
+	for range 3 * n {
+		d.uvarint()
+	}
+	out := make([]Cell, 0, n)
 	prev := uint64(0)
 	for i := range n {
-		delta := d.uvarint()
+		delta := heads.uvarint()
 		prev += delta
 		if prev > 1<<16-1 || i > 0 && delta == 0 {
 			d.fail("fields out of order")
 		}
-		heads = append(heads, cellHead{FieldID(prev), d.stampAt(stamps), int(min(d.uvarint(), 1<<30))})
+		c := Cell{Field: FieldID(prev), Stamp: heads.stampAt(stamps)}
+		d.cell(&c, int(min(heads.uvarint(), 1<<30)), stamps)
+		out = append(out, c)
 	}
-	out := make([]Cell, 0, n)
-	for _, h := range heads {
-		out = append(out, d.cell(h, stamps))
+	if heads.err != nil && d.err == nil {
+		d.err = heads.err
 	}
 	return out
 }
 
-func (d *decoder) cell(h cellHead, stamps []Stamp) Cell {
-	sub := decoder{b: d.take(h.size), err: d.err}
-	c := Cell{Field: h.field, Stamp: h.stamp, Value: sub.value()}
+func (d *decoder) cell(c *Cell, size int, stamps []Stamp) {
+	sub := decoder{s: d.take(size), err: d.err}
+	c.Value = sub.value()
 	for range c.Value.set {
 		c.Elems = append(c.Elems, sub.stampAt(stamps))
 	}
 	if err := sub.finish(); err != nil && d.err == nil {
 		d.err = err
 	}
-	return c
 }
 
 func (d *decoder) stampAt(stamps []Stamp) Stamp {

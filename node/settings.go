@@ -1,0 +1,140 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// Settings are what an admin chooses for a node. A YAML file has the same keys
+// (configs/ has samples); a flag beats the environment, the environment beats
+// the file, the file beats the default.
+type Settings struct {
+	Dir         string    `yaml:"dir"`          // the node's directory; default ./tradepost-data
+	Listen      Addresses `yaml:"listen"`       // where this node listens
+	Advertise   Addresses `yaml:"advertise"`    // where others reach it; empty: as in Listen
+	Masters     []string  `yaml:"masters"`      // sync addresses to try beside those known from joining
+	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
+	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
+	City        string    `yaml:"city"`         // shown beside the node
+	LogLevel    string    `yaml:"log_level"`    // debug, info (default), warn, error
+	LogFormat   string    `yaml:"log_format"`   // text (default) or json
+	OpenMetrics bool      `yaml:"open_metrics"` // serve /metrics without a token
+}
+
+// Addresses are host:port pairs. An empty Gossip switches gossip off.
+type Addresses struct {
+	Sync   string `yaml:"sync"`   // masters: replicas and joining nodes connect here
+	Raft   string `yaml:"raft"`   // masters: among each other
+	HTTP   string `yaml:"http"`   // people, programs, Prometheus
+	Gossip string `yaml:"gossip"` // discovery, UDP and TCP
+}
+
+// DefaultSettings are the values used where neither file, environment nor flag
+// says otherwise.
+func DefaultSettings() Settings {
+	return Settings{
+		Dir: "tradepost-data", Preset: "region", RaftLog: "wal", LogLevel: "info", LogFormat: "text",
+		Listen: Addresses{Sync: "127.0.0.1:7400", Raft: "127.0.0.1:7401", HTTP: "127.0.0.1:8400"},
+	}
+}
+
+func badSetting(item, format string, args ...any) error {
+	return &crm.Error{Code: crm.CodeInvalid, Op: "read settings", Item: item, Message: fmt.Sprintf(format, args...)}
+}
+
+// LoadFile lays the keys of a YAML file over s. An unknown key, a wrong type or
+// a second document is an error that names the file and line.
+func (s *Settings) LoadFile(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return badSetting(path, "the file cannot be read: %v", err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(s); err != nil && !errors.Is(err, io.EOF) {
+		return badSetting(path, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if err := d.Decode(new(Settings)); !errors.Is(err, io.EOF) {
+		return badSetting(path, "the file holds more than one document")
+	}
+	return nil
+}
+
+// environment lists the variables that LoadEnv reads.
+func (s *Settings) environment() map[string]*string {
+	return map[string]*string{
+		"TRADEPOST_DIR": &s.Dir, "TRADEPOST_CITY": &s.City, "TRADEPOST_PRESET": &s.Preset, "TRADEPOST_RAFT_LOG": &s.RaftLog,
+		"TRADEPOST_LOG_LEVEL": &s.LogLevel, "TRADEPOST_LOG_FORMAT": &s.LogFormat,
+		"TRADEPOST_LISTEN_SYNC": &s.Listen.Sync, "TRADEPOST_LISTEN_RAFT": &s.Listen.Raft,
+		"TRADEPOST_LISTEN_HTTP": &s.Listen.HTTP, "TRADEPOST_LISTEN_GOSSIP": &s.Listen.Gossip,
+		"TRADEPOST_ADVERTISE_SYNC": &s.Advertise.Sync, "TRADEPOST_ADVERTISE_RAFT": &s.Advertise.Raft,
+		"TRADEPOST_ADVERTISE_HTTP": &s.Advertise.HTTP, "TRADEPOST_ADVERTISE_GOSSIP": &s.Advertise.Gossip,
+	}
+}
+
+// LoadEnv lays the TRADEPOST_ variables over s.
+func (s *Settings) LoadEnv(lookup func(string) (string, bool)) {
+	for name, into := range s.environment() {
+		if v, ok := lookup(name); ok {
+			*into = v
+		}
+	}
+}
+
+// Validate checks what does not depend on the node's role.
+func (s *Settings) Validate() error {
+	if s.Dir == "" {
+		return badSetting("dir", "name a directory for the node's data")
+	}
+	if !slices.Contains([]string{"region", "wide"}, s.Preset) {
+		return badSetting("preset", "%q is not region or wide", s.Preset)
+	}
+	if !slices.Contains([]string{"wal", "bbolt", "memory"}, s.RaftLog) {
+		return badSetting("raft_log", "%q is not wal or bbolt", s.RaftLog)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
+		return badSetting("log_level", "%q is not debug, info, warn or error", s.LogLevel)
+	}
+	if !slices.Contains([]string{"text", "json"}, s.LogFormat) {
+		return badSetting("log_format", "%q is not text or json", s.LogFormat)
+	}
+	return s.validateAddresses()
+}
+
+func (s *Settings) validateAddresses() error {
+	if s.Listen.HTTP == "" {
+		return badSetting("listen.http", "every node serves HTTP: give an address such as 127.0.0.1:8400")
+	}
+	for name, a := range map[string]string{
+		"listen.sync": s.Listen.Sync, "listen.raft": s.Listen.Raft, "listen.http": s.Listen.HTTP, "listen.gossip": s.Listen.Gossip,
+		"advertise.sync": s.Advertise.Sync, "advertise.raft": s.Advertise.Raft, "advertise.http": s.Advertise.HTTP, "advertise.gossip": s.Advertise.Gossip,
+	} {
+		if _, _, err := net.SplitHostPort(a); a != "" && err != nil {
+			return badSetting(name, "%q is not host:port: %v", a, err)
+		}
+	}
+	return nil
+}
+
+// advertised returns the address others use, given what is listened on.
+func advertised(advertise, listen string) string {
+	if advertise != "" {
+		return advertise
+	}
+	return listen
+}
+
+func (s *Settings) path(parts ...string) string {
+	return filepath.Join(append([]string{s.Dir}, parts...)...)
+}
