@@ -1,0 +1,258 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math/bits"
+	"sync"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// A Digest stands for all live records of a territory: two files with equal
+// digests hold the same records, byte for byte. The digest of no records is
+// that of 256 empty buckets.
+type Digest [sha256.Size]byte
+
+// DigestBuckets is the number of buckets of a territory. A record is in the one
+// that the last byte of its id names.
+const DigestBuckets = 256
+
+// A Bucket sums up the records of one bucket, in any order.
+type Bucket struct {
+	Sum   [4]uint64 // Σ SHA-256(entity ‖ id ‖ record) mod 2²⁵⁶, least significant word first
+	Count uint64
+}
+
+const bucketSize = 40
+
+func (b *Bucket) add(h [4]uint64) {
+	var c uint64
+	for i := range b.Sum {
+		b.Sum[i], c = bits.Add64(b.Sum[i], h[i], c)
+	}
+	b.Count++
+}
+
+func (b *Bucket) subtract(h [4]uint64) {
+	var c uint64
+	for i := range b.Sum {
+		b.Sum[i], c = bits.Sub64(b.Sum[i], h[i], c)
+	}
+	b.Count--
+}
+
+// Append appends the stored form of b: sum:32 count:8, little-endian.
+func (b Bucket) Append(dst []byte) []byte {
+	for _, w := range b.Sum {
+		dst = binary.LittleEndian.AppendUint64(dst, w)
+	}
+	return binary.LittleEndian.AppendUint64(dst, b.Count)
+}
+
+func decodeBucket(v []byte) (b Bucket, ok bool) {
+	if len(v) != bucketSize {
+		return b, false
+	}
+	for i := range b.Sum {
+		b.Sum[i] = binary.LittleEndian.Uint64(v[8*i:])
+	}
+	b.Count = binary.LittleEndian.Uint64(v[32:])
+	return b, true
+}
+
+// DigestOf returns the digest of a territory with these buckets.
+func DigestOf(buckets *[DigestBuckets]Bucket) Digest {
+	all := make([]byte, 0, DigestBuckets*bucketSize)
+	for i := range buckets {
+		all = buckets[i].Append(all)
+	}
+	return sha256.Sum256(all)
+}
+
+// recordHash returns the addend of a record: the SHA-256 of its key and
+// canonical encoding as a little-endian number.
+func recordHash(k RecordKey, body []byte) (h [4]uint64) {
+	b := make([]byte, 0, 512)
+	s := sha256.Sum256(append(appendRecordKey(b, k), body...))
+	for i := range h {
+		h[i] = binary.LittleEndian.Uint64(s[8*i:])
+	}
+	return h
+}
+
+type sumKey struct {
+	territory crm.TerritoryID
+	bucket    byte
+}
+
+func (k sumKey) bytes() []byte {
+	return append(appendTerritory(make([]byte, 0, 5), k.territory), k.bucket)
+}
+
+// sumOf returns the bucket for change; writeSums stores it.
+func (tx *Tx) sumOf(k sumKey) (*Bucket, error) {
+	if s := tx.sums[k]; s != nil {
+		return s, nil
+	}
+	s, err := tx.storedSum(k)
+	if err != nil {
+		return nil, err
+	}
+	if tx.sums == nil {
+		tx.sums, tx.touched = map[sumKey]*Bucket{}, map[crm.TerritoryID]bool{}
+	}
+	tx.sums[k], tx.touched[k.territory] = &s, true
+	return &s, nil
+}
+
+func (tx *Tx) storedSum(k sumKey) (Bucket, error) {
+	v := tx.get(bucketDigest, k.bytes())
+	if v == nil {
+		return Bucket{}, nil
+	}
+	s, ok := decodeBucket(v)
+	if !ok {
+		return s, tx.f.corrupt(fmt.Sprintf("digest of territory %d", k.territory), errShort)
+	}
+	return s, nil
+}
+
+func (tx *Tx) addSum(k RecordKey, t crm.TerritoryID, body []byte) error {
+	s, err := tx.sumOf(sumKey{t, k.ID[idSize-1]})
+	if err == nil {
+		s.add(recordHash(k, body))
+	}
+	return err
+}
+
+func (tx *Tx) subtractSum(k RecordKey, t crm.TerritoryID, body []byte) error {
+	s, err := tx.sumOf(sumKey{t, k.ID[idSize-1]})
+	if err == nil {
+		s.subtract(recordHash(k, body))
+	}
+	return err
+}
+
+func (tx *Tx) writeSums() error {
+	for k, s := range tx.sums {
+		var err error
+		if s.Count == 0 {
+			err = tx.delete(bucketDigest, k.bytes())
+		} else {
+			err = tx.put(bucketDigest, k.bytes(), s.Append(nil))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	clear(tx.sums)
+	return nil
+}
+
+// Buckets returns the 256 buckets of the territory.
+func (tx *Tx) Buckets(t crm.TerritoryID) (*[DigestBuckets]Bucket, error) {
+	out := new([DigestBuckets]Bucket)
+	prefix := appendTerritory(nil, t)
+	c := tx.top(bucketDigest).Cursor()
+	for k, v := c.Seek(prefix); len(k) == 5 && string(k[:4]) == string(prefix); k, v = c.Next() {
+		b, ok := decodeBucket(v)
+		if !ok {
+			return nil, tx.f.corrupt(fmt.Sprintf("digest of territory %d", t), errShort)
+		}
+		out[k[4]] = b
+	}
+	for k, s := range tx.sums {
+		if k.territory == t {
+			out[k.bucket] = *s
+		}
+	}
+	return out, nil
+}
+
+// Digest returns the digest of the territory's live records. Committed ones are
+// computed once, in about 20 µs.
+func (tx *Tx) Digest(t crm.TerritoryID) (Digest, error) {
+	cached := !tx.touched[t]
+	if cached {
+		if d, ok := tx.db.digests.get(t, tx.snapshot()); ok {
+			return d, nil
+		}
+	}
+	b, err := tx.Buckets(t)
+	if err != nil {
+		return Digest{}, err
+	}
+	d := DigestOf(b)
+	if cached {
+		tx.db.digests.put(t, tx.snapshot(), d)
+	}
+	return d, nil
+}
+
+// snapshot returns the number of the committed transaction that this one sees.
+func (tx *Tx) snapshot() int {
+	if tx.Writable() {
+		return tx.bolt.ID() - 1
+	}
+	return tx.bolt.ID()
+}
+
+// Territories yields, in order, the territories that have a record, live or
+// deleted.
+func (tx *Tx) Territories() iter.Seq[crm.TerritoryID] {
+	return tx.territoriesIn(bucketFeed, bucketGone)
+}
+
+// A digestCache keeps digests of committed states. changed must be called
+// before the commit that it announces becomes visible.
+type digestCache struct {
+	mu      sync.Mutex // protects the rest
+	last    map[crm.TerritoryID]int
+	digests map[crm.TerritoryID]cachedDigest
+}
+
+type cachedDigest struct {
+	at     int // transaction that saw it
+	digest Digest
+}
+
+// changed notes that transaction at, if it commits, changes the territories.
+func (c *digestCache) changed(ts map[crm.TerritoryID]bool, at int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == nil {
+		c.last = map[crm.TerritoryID]int{}
+	}
+	for t := range ts {
+		c.last[t] = at
+	}
+}
+
+// get returns the digest at a snapshot if no change lies between the one it
+// was computed at and this.
+func (c *digestCache) get(t crm.TerritoryID, snapshot int) (Digest, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.digests[t]
+	return d.digest, ok && d.at >= c.last[t] && snapshot >= c.last[t]
+}
+
+func (c *digestCache) put(t crm.TerritoryID, snapshot int, d Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.digests == nil {
+		c.digests = map[crm.TerritoryID]cachedDigest{}
+	}
+	if old, ok := c.digests[t]; !ok || snapshot > old.at {
+		c.digests[t] = cachedDigest{snapshot, d}
+	}
+}
+
+func (c *digestCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last, c.digests = nil, nil
+}

@@ -1,0 +1,179 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// PutOverlay keeps the record as the pending Mutations would leave it, deleted
+// ones too: a deleted record in the overlay hides the one in the base. s is the
+// schema of the base and decides which rows the record gets.
+func (tx *JTx) PutOverlay(s *crm.Schema, r *crm.Record) error {
+	k := RecordKey{r.Entity, r.ID}
+	old, err := tx.Overlay(r.Entity, r.ID)
+	if err != nil {
+		return err
+	}
+	key := k.bytes()
+	if err := tx.put(bucketOverlay, key, closeSeal(key, crm.AppendRecord(make([]byte, sealSize, 256), r))); err != nil {
+		return err
+	}
+	return tx.overlayRows(s, k, old, r)
+}
+
+// DropOverlay removes the record from the overlay, if it is there.
+func (tx *JTx) DropOverlay(s *crm.Schema, e crm.EntityID, id crm.RecordID) error {
+	k := RecordKey{e, id}
+	old, err := tx.Overlay(e, id)
+	if err != nil || old == nil {
+		return err
+	}
+	if err := tx.delete(bucketOverlay, k.bytes()); err != nil {
+		return err
+	}
+	return tx.overlayRows(s, k, old, nil)
+}
+
+// overlayRows changes the rows of one record, or rebuilds all rows if the ones
+// in the file were made under another schema.
+func (tx *JTx) overlayRows(s *crm.Schema, k RecordKey, old, now *crm.Record) error {
+	tx.note(k)
+	ok, err := tx.rowsFollow(s)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return tx.rebuildRows(s)
+	}
+	e := s.EntityByID(k.Entity)
+	return tx.rows.change(k.Entity, rowsOf(e, old), rowsOf(e, now))
+}
+
+// rowsFollow reports whether the overlay's rows are those that s asks for.
+func (tx *JTx) rowsFollow(s *crm.Schema) (bool, error) {
+	layout, err := tx.number(bucketSelf, "layout")
+	return layout == tx.layouts.of(s), err
+}
+
+func (tx *JTx) rebuildRows(s *crm.Schema) error {
+	if err := tx.rows.clear(); err != nil {
+		return err
+	}
+	for r, err := range tx.overlayRecords(nil) {
+		if err != nil {
+			return err
+		}
+		if err := tx.rows.change(r.Entity, nil, rowsOf(s.EntityByID(r.Entity), r)); err != nil {
+			return err
+		}
+	}
+	return tx.setNumber(bucketSelf, "layout", tx.layouts.of(s))
+}
+
+// Overlay returns the record in the overlay, nil if there is none.
+func (tx *JTx) Overlay(e crm.EntityID, id crm.RecordID) (*crm.Record, error) {
+	k := RecordKey{e, id}
+	v := tx.get(bucketOverlay, k.bytes())
+	if v == nil {
+		return nil, nil
+	}
+	return tx.decodeOverlay(k, v)
+}
+
+func (tx *JTx) decodeOverlay(k RecordKey, v []byte) (*crm.Record, error) {
+	r, _, err := decodeRecord(k, v)
+	if err != nil {
+		return nil, tx.f.corrupt("overlay "+k.String(), err)
+	}
+	return r, nil
+}
+
+// HasOverlay reports whether any record is in the overlay.
+func (tx *JTx) HasOverlay() bool {
+	k, _ := tx.top(bucketOverlay).Cursor().First()
+	return k != nil
+}
+
+// Overlaid yields the keys of all records in the overlay, by entity and id. The
+// transaction must not be written meanwhile.
+func (tx *JTx) Overlaid() iter.Seq[RecordKey] {
+	return func(yield func(RecordKey) bool) {
+		c := tx.top(bucketOverlay).Cursor()
+		for k, _ := c.First(); len(k) == keySize; k, _ = c.Next() {
+			if !yield(recordKeyAt(k)) {
+				return
+			}
+		}
+	}
+}
+
+// overlayRecords yields the overlay's records whose key begins with prefix.
+func (tx *JTx) overlayRecords(prefix []byte) iter.Seq2[*crm.Record, error] {
+	return func(yield func(*crm.Record, error) bool) {
+		c := newRowCursor(source{bucket: tx.top(bucketOverlay)}, prefixRange(prefix), false)
+		for ; c.key != nil; c.next() {
+			if len(c.key) != keySize {
+				yield(nil, tx.f.corrupt("overlay", errShort))
+				return
+			}
+			r, err := tx.decodeOverlay(recordKeyAt(c.key), c.value)
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Touch notes that the pending Mutation seq concerns the record.
+func (tx *JTx) Touch(k RecordKey, seq crm.Seq) error {
+	if err := tx.put(bucketTouch, append(k.bytes(), seqKey(seq)...), nil); err != nil {
+		return err
+	}
+	return tx.put(bucketTouched, appendRecordKey(seqKey(seq), k), nil)
+}
+
+// PendingFor returns the pending Mutations that concern the record, by Seq.
+func (tx *JTx) PendingFor(e crm.EntityID, id crm.RecordID) ([]crm.Seq, error) {
+	var out []crm.Seq
+	c := newRowCursor(source{bucket: tx.top(bucketTouch)}, prefixRange(RecordKey{e, id}.bytes()), false)
+	for ; c.key != nil; c.next() {
+		if len(c.key) != keySize+8 {
+			return nil, tx.f.corrupt("touch", errShort)
+		}
+		out = append(out, crm.Seq(binary.BigEndian.Uint64(c.key[keySize:])))
+	}
+	return out, nil
+}
+
+// Touched returns the records that the pending Mutation seq concerns.
+func (tx *JTx) Touched(seq crm.Seq) ([]RecordKey, error) {
+	var out []RecordKey
+	c := newRowCursor(source{bucket: tx.top(bucketTouched)}, prefixRange(seqKey(seq)), false)
+	for ; c.key != nil; c.next() {
+		if len(c.key) != 8+keySize {
+			return nil, tx.f.corrupt("touched", errShort)
+		}
+		out = append(out, recordKeyAt(c.key))
+	}
+	return out, nil
+}
+
+// Untouch forgets what Touch noted of seq, and returns it.
+func (tx *JTx) Untouch(seq crm.Seq) ([]RecordKey, error) {
+	keys, err := tx.Touched(seq)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if err := tx.delete(bucketTouch, append(k.bytes(), seqKey(seq)...)); err != nil {
+			return nil, fmt.Errorf("untouch %d: %w", seq, err)
+		}
+		if err := tx.delete(bucketTouched, appendRecordKey(seqKey(seq), k)); err != nil {
+			return nil, fmt.Errorf("untouch %d: %w", seq, err)
+		}
+	}
+	return keys, nil
+}

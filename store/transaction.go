@@ -1,0 +1,174 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// A transaction is what Tx and JTx have in common.
+type transaction struct {
+	f    *file
+	bolt *bolt.Tx
+	tops map[string]*bolt.Bucket // opened buckets at the top of the file
+	done bool
+
+	changed []RecordKey // for the changeLog, with repeats
+}
+
+func (f *file) begin(writable bool) (*transaction, error) {
+	if writable {
+		f.writer.Lock()
+	}
+	f.swap.RLock()
+	t, err := f.bolt, error(nil)
+	var b *bolt.Tx
+	if t == nil {
+		err = bolt.ErrDatabaseNotOpen
+	} else {
+		b, err = t.Begin(writable)
+	}
+	if err != nil {
+		f.swap.RUnlock()
+		if writable {
+			f.writer.Unlock()
+		}
+		return nil, f.failure("begin", err)
+	}
+	return &transaction{f: f, bolt: b, tops: map[string]*bolt.Bucket{}}, nil
+}
+
+func (t *transaction) end(writable bool) {
+	t.done = true
+	t.f.swap.RUnlock()
+	if writable {
+		t.f.writer.Unlock()
+	}
+}
+
+// Writable reports whether the transaction may write.
+func (t *transaction) Writable() bool { return t.bolt.Writable() }
+
+// Rollback ends the transaction without effect. After Commit it does nothing.
+func (t *transaction) Rollback() error {
+	if t.done {
+		return nil
+	}
+	writable := t.bolt.Writable()
+	err := t.bolt.Rollback()
+	t.end(writable)
+	return t.f.failure("roll back", err)
+}
+
+// commit makes the transaction durable and ends it, whatever it returns.
+func (t *transaction) commit() error {
+	if t.done || !t.bolt.Writable() {
+		return t.f.failure("commit", bolt.ErrTxNotWritable)
+	}
+	t.f.changes.add(t.bolt.ID(), t.changed)
+	before := t.bolt.Stats()
+	start := time.Now()
+	err := t.bolt.Commit()
+	took := time.Since(start)
+	after := t.bolt.Stats()
+	if err != nil {
+		_ = t.bolt.Rollback() // bbolt has undone most failures itself and then refuses
+	}
+	t.end(true)
+	if err != nil {
+		return t.f.failure("commit", err)
+	}
+	t.f.committed(CommitStats{Duration: took, Write: after.GetWriteTime() - before.GetWriteTime(), Pages: int(after.GetWrite() - before.GetWrite())})
+	return nil
+}
+
+// top returns a bucket at the top of the file.
+func (t *transaction) top(b bucket) *bolt.Bucket {
+	if open := t.tops[b.name]; open != nil {
+		return open
+	}
+	open := t.bolt.Bucket(b.top())
+	t.tops[b.name] = open
+	return open
+}
+
+// empty removes all of a bucket at the top of the file.
+func (t *transaction) empty(b bucket) error {
+	delete(t.tops, b.name)
+	err := t.bolt.DeleteBucket(b.top())
+	if err == nil {
+		_, err = t.bolt.CreateBucket(b.top())
+	}
+	return t.f.failure("clear "+b.name, err)
+}
+
+// put writes into a bucket at the top of the file. bbolt keeps v until the end
+// of the transaction, so the caller must not change it.
+func (t *transaction) put(b bucket, k, v []byte) error {
+	return t.f.failure("write "+b.name, t.top(b).Put(k, v))
+}
+
+func (t *transaction) delete(b bucket, k []byte) error {
+	return t.f.failure("delete from "+b.name, t.top(b).Delete(k))
+}
+
+func (t *transaction) get(b bucket, k []byte) []byte { return t.top(b).Get(k) }
+
+// sealed returns the body of a sealed value, nil if there is none.
+func (t *transaction) sealed(b bucket, k []byte) ([]byte, error) {
+	v := t.get(b, k)
+	if v == nil {
+		return nil, nil
+	}
+	body, err := unseal(k, v)
+	if err != nil {
+		return nil, t.f.corrupt(fmt.Sprintf("%s %x", b.name, k), err)
+	}
+	return body, nil
+}
+
+func (t *transaction) putSealed(b bucket, k, body []byte) error { return t.put(b, k, seal(k, body)) }
+
+// number returns a sealed uint64 of the bucket, 0 if there is none.
+func (t *transaction) number(b bucket, name string) (uint64, error) {
+	v, err := t.sealed(b, []byte(name))
+	if err != nil || v == nil {
+		return 0, err
+	}
+	if len(v) != 8 {
+		return 0, t.f.corrupt(b.name+" "+name, errShort)
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+func (t *transaction) setNumber(b bucket, name string, n uint64) error {
+	return t.putSealed(b, []byte(name), binary.BigEndian.AppendUint64(nil, n))
+}
+
+// Meta returns the small blob of that name, nil if there is none. It is the
+// caller's to keep.
+func (t *transaction) Meta(name string) ([]byte, error) {
+	v, err := t.sealed(bucketMeta, []byte(name))
+	return append([]byte(nil), v...), err
+}
+
+// SetMeta sets the blob of that name; nil removes it.
+func (t *transaction) SetMeta(name string, v []byte) error {
+	if v == nil {
+		return t.delete(bucketMeta, []byte(name))
+	}
+	return t.putSealed(bucketMeta, []byte(name), v)
+}
+
+// WriteTo writes the file as the transaction sees it, which is a valid file of
+// the same kind. It holds freed pages too, with what they held.
+func (t *transaction) WriteTo(w io.Writer) (int64, error) {
+	n, err := t.bolt.WriteTo(w)
+	return n, t.f.failure("copy", err)
+}
+
+// Size returns the size of the file as the transaction sees it, in bytes.
+func (t *transaction) Size() int64 { return t.bolt.Size() }
