@@ -24,6 +24,7 @@ var layers = [][]string{
 	{"store", "auth", "gossip"},
 	{"replica", "master"},
 	{"httpapi", "wansim"}, // replica and master can never import wansim
+	{"node"},
 	{"devcluster"},
 	{"cmd/tradepost", "clustertest"},
 	{"bench"},

@@ -106,6 +106,9 @@ func (d *decider) run() error {
 			return err
 		}
 	}
+	if err := d.checkSchema(); err != nil {
+		return err
+	}
 	return d.checkSizes()
 }
 

@@ -566,3 +566,26 @@ func TestDecide_PendingIsWhatTheMasterDecides(t *testing.T) {
 		t.Fatalf("token of a pending record is %v", got)
 	}
 }
+
+func TestDecide_MetadataMustLeaveASchema(t *testing.T) {
+	e := &Entity{ID: 40, Name: "visit", Label: "Visit", Plural: "Visits", Home: HomeRoot, Title: []string{"where"}, Fields: []*Field{
+		{ID: 16, Name: "where", Label: "Where", Kind: Text}, {ID: 17, Name: "account", Label: "Account", Kind: Link, Target: "account"}}}
+	admin := Env{HLC: 5, Home: north, Admin: true}
+	b := newBook(t)
+	want(t, b.decideIn(t, 1, admin, MetadataOps(e)...), Accepted, "")
+	e.Fields[1].Target = "nothing"
+	e.ID, e.Name = 41, "trip"
+	for _, ops := range [][]Op{MetadataOps(e), {{Kind: OpDelete, Entity: EntityEntity, Record: metadataID(40, 0), Seen: Token{Rev: 9}}}} {
+		if got := newBookWith(t, b).decideIn(t, 1, admin, ops...).Outcome; got.Kind != Rejected || got.Code != CodeInvalid {
+			t.Errorf("metadata that no node can use: %v %v", got.Kind, got.Code)
+		}
+	}
+}
+
+// newBookWith returns a book with b's records.
+func newBookWith(tb testing.TB, b *book) *book {
+	c := newBook(tb)
+	maps.Copy(c.records, b.records)
+	c.rev, c.last = b.rev, maps.Clone(b.last)
+	return c
+}

@@ -291,9 +291,10 @@ func MetadataOps(e *Entity) []Op {
 	ops := []Op{{Kind: OpCreate, Entity: EntityEntity, Record: metadataID(e.ID, 0), Cells: []Input{
 		{MetaNumber, IntegerValue(int64(e.ID))}, {MetaName, TextValue(e.Name)}, {MetaDefinition, definition(e)}}}}
 	for _, f := range e.Fields {
-		f.KindName = f.Kind.String()
+		def := *f // e may be live, and read by others
+		def.KindName = f.Kind.String()
 		ops = append(ops, Op{Kind: OpCreate, Entity: EntityField, Record: metadataID(e.ID, f.ID), Cells: []Input{
-			{MetaNumber, IntegerValue(int64(f.ID))}, {MetaName, TextValue(f.Name)}, {MetaDefinition, definition(f)},
+			{MetaNumber, IntegerValue(int64(f.ID))}, {MetaName, TextValue(f.Name)}, {MetaDefinition, definition(&def)},
 			{MetaEntity, IntegerValue(int64(e.ID))}}})
 	}
 	return ops

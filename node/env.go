@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/tradepost-crm/tradepost/httpapi"
 )
 
 // Env is the outside world of a node. The zero fields mean the real one.
@@ -17,6 +19,8 @@ type Env struct {
 	Listen       func(addr string) (net.Listener, error)                  // for other nodes
 	ListenPacket func(addr string) (net.PacketConn, error)                // for gossip; nil means real UDP and TCP
 	ListenHTTP   func(addr string) (net.Listener, error)                  // for people; nil means real TCP
+	NoHTTP       bool                                                     // serve no HTTP: a node in virtual time has no real port
+	Wan          *httpapi.Wan                                             // the simulated WAN the node stands in; nil at real nodes
 	Logger       *slog.Logger
 	Fatal        func(error) // a broken invariant or a stalled disk: ends the process
 }

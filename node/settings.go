@@ -27,6 +27,7 @@ type Settings struct {
 	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
 	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
 	City        string    `yaml:"city"`         // shown beside the node
+	Country     string    `yaml:"country"`      // ISO 3166 code, beside the city
 	LogLevel    string    `yaml:"log_level"`    // debug, info (default), warn, error
 	LogFormat   string    `yaml:"log_format"`   // text (default) or json
 	OpenMetrics bool      `yaml:"open_metrics"` // serve /metrics without a token

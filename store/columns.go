@@ -176,8 +176,8 @@ type columnSet struct {
 	at       state          // of tables
 	needs    map[need]bool  // what tables have columns for
 	entities map[crm.EntityID]bool
-	size     int64          // of tables, as last measured
-	unsized  int            // records put since then
+	size     int64 // of tables, as last measured
+	unsized  int   // records put since then
 }
 
 // A need is a report.Need of any schema of one generation.
