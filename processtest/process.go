@@ -1,0 +1,131 @@
+package processtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/httpapi"
+	"github.com/tradepost-crm/tradepost/node"
+)
+
+// A Process is one tradepost node with a directory of its own. Its ports stay
+// the same over restarts.
+type Process struct {
+	Name string
+	Dir  string
+	args []string
+	http string
+	bin  string
+	cmd  *exec.Cmd
+	log  *os.File
+}
+
+// freePorts returns n loopback addresses that nobody listens on now.
+func freePorts(n int) ([]string, error) {
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+// newProcess gives a node a directory below base and ports.
+func newProcess(bin, base, name string) (*Process, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{Name: name, Dir: filepath.Join(base, name), bin: bin, http: ports[0]}
+	p.args = []string{"--dir", p.Dir, "--http", ports[0], "--sync", ports[1], "--raft", ports[2]}
+	p.log, err = os.Create(p.Dir + ".log")
+	return p, err
+}
+
+// run executes one command of the binary to its end and returns what it printed.
+func (p *Process) run(ctx context.Context, verb string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, p.bin, append(strings.Fields(verb), args...)...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", p.Name, verb, err, errs.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Start serves the directory.
+func (p *Process) Start() error {
+	p.cmd = exec.Command(p.bin, append([]string{"serve"}, p.args...)...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	return p.cmd.Start()
+}
+
+// Kill ends the process with SIGKILL, as a power cut ends it as far as the
+// process can tell.
+func (p *Process) Kill() error {
+	if err := p.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	err := p.cmd.Wait()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		return nil
+	}
+	return err
+}
+
+// Stop asks the process to end and waits for it.
+func (p *Process) Stop() error {
+	if p.cmd == nil || p.cmd.ProcessState != nil {
+		return nil
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	return p.cmd.Wait()
+}
+
+// Client returns a client of the node's API.
+func (p *Process) Client() (*httpapi.Client, error) {
+	token, err := node.ReadAdminToken(p.Dir)
+	return &httpapi.Client{BaseURL: "http://" + p.http, Token: token, HTTP: &http.Client{Timeout: 20 * time.Second}}, err
+}
+
+// Await polls until ok is true or ctx ends.
+func Await(ctx context.Context, what string, ok func() (bool, error)) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, err := ok()
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w (last: %v)", what, ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// AwaitReady waits until the node serves.
+func (p *Process) AwaitReady(ctx context.Context) error {
+	c, err := p.Client()
+	if err != nil {
+		return err
+	}
+	return Await(ctx, p.Name+" to serve", func() (bool, error) { err := c.Ready(ctx); return err == nil, err })
+}
