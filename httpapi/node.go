@@ -56,6 +56,9 @@ type Config struct {
 	Now         func() time.Time     // nil: time.Now
 	Rand        io.Reader            // of record ids; nil: crypto/rand.Reader
 	Heartbeat   time.Duration        // between comments on an idle stream of changes; 0: 15 s
+	// ReportMemory bounds the bytes that columns for reports hold between reports;
+	// 0: store.DefaultColumnBytes.
+	ReportMemory int64
 }
 
 // A Member is a node as this node's gossip sees it.

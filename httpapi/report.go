@@ -52,31 +52,13 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, _ string) error 
 		if err != nil {
 			return 0, err
 		}
-		ts, err := tables(rd, def)
-		if err != nil {
-			return 0, err
-		}
-		result, err := ts.Run(def)
+		result, err := s.columns.Run(r.Context(), rd, def)
 		if err != nil {
 			return 0, err
 		}
 		p.body = appendResult(p.body, result)
 		return result.Scanned, nil
 	})
-}
-
-// tables returns the columns that the report reads.
-func tables(rd *store.Reader, def *report.Report) (*report.Tables, error) {
-	ts := report.NewTables(rd.Schema())
-	for _, e := range ts.Extend(def.Needs()) {
-		for rec, err := range rd.Scan(e) {
-			if err != nil {
-				return nil, err
-			}
-			ts.Put(e.ID, rec.ID, rec.Value)
-		}
-	}
-	return ts, nil
 }
 
 // appendResult writes a ReportText.

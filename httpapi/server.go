@@ -22,6 +22,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
 )
 
 // Limits of the server.
@@ -42,6 +43,7 @@ type Server struct {
 	mux     *http.ServeMux
 	origin  *http.CrossOriginProtection
 	metrics *metrics
+	columns *store.Columns // of reports
 	other   [5]prometheus.Observer // of requests that no route takes
 
 	requestPrefix string
@@ -71,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("httpapi: metrics: %w", err)
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, now: cfg.Now, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), metrics: m,
-		other: m.classes("other", "other", cfg.Role), requestPrefix: requestPrefix(cfg.Rand), stopping: make(chan struct{})}
+		columns: store.NewColumns(cfg.ReportMemory), other: m.classes("other", "other", cfg.Role), requestPrefix: requestPrefix(cfg.Rand), stopping: make(chan struct{})}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.method+" "+r.path, s.wrap(r))
 	}
