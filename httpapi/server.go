@@ -43,7 +43,7 @@ type Server struct {
 	mux     *http.ServeMux
 	origin  *http.CrossOriginProtection
 	metrics *metrics
-	columns *store.Columns // of reports
+	columns *store.Columns         // of reports
 	other   [5]prometheus.Observer // of requests that no route takes
 
 	requestPrefix string

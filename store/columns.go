@@ -244,7 +244,6 @@ func (s *columnSet) bring(ctx context.Context, rd *Reader, at state, def *report
 	if ts == nil || !ok {
 		ts, changes = report.NewTables(rd.Schema()), nil
 		s.needs, s.entities = map[need]bool{}, map[crm.EntityID]bool{}
-		s.unsized = sizeEvery
 	}
 	if err := s.reread(ctx, rd, ts, changes); err != nil {
 		return err
