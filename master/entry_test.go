@@ -1,0 +1,117 @@
+package master
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+var sampleEntries = []struct {
+	name  string
+	entry entry
+}{
+	{"push", pushEntry{Node: 7, Incarnation: 2, ReceivedMillis: 1_700_000_000_000, OffsetMillis: -1200, Mutations: [][]byte{{1, 2, 3}, {4}}}},
+	{"push nothing", pushEntry{Node: 1, Incarnation: 1}},
+	{"admit", admitEntry{Node: 300, Nonce: [16]byte{0: 0xaa, 15: 0xbb}, Reason: "rolled back"}},
+	{"state mark", stateEntry{}},
+	{"state votes", stateEntry{RaftIndex: 900, Rev: 12345, Votes: []stateVote{{1, accumulator{0: 1}}, {2, accumulator{31: 2}}}}},
+	{"activate", activateEntry{Level: 3}},
+	{"reports", reportsEntry{Reports: []nodeReport{{7, 100, 90, 1_700_000_000_000}, {8, 0, 0, 0}}}},
+	{"trim", trimEntry{Rev: 4096}},
+	{"freeze", freezeEntry{Node: 9, Reason: "stolen"}},
+	{"unfreeze", freezeEntry{Node: 9}},
+	{"timeline", timelineEntry{Timeline: 1 << 63, Cluster: "c1", Node: 1, ReceivedMillis: 5, Site: "hq", City: "Lisboa", Country: "PT", Raft: "m1:7400", Sync: "m1:7401", HTTP: "m1:80"}},
+}
+
+func mustEncode(tb testing.TB, e entry) []byte {
+	tb.Helper()
+	b, err := encodeEntry(e)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// TestEntry_KeepsItsBytes compares with what released versions wrote.
+func TestEntry_KeepsItsBytes(t *testing.T) {
+	var got strings.Builder
+	for _, s := range sampleEntries {
+		fmt.Fprintf(&got, "%s\n\t%s\n", s.name, hex.EncodeToString(mustEncode(t, s.entry)))
+	}
+	path := filepath.Join("testdata", "entries.txt")
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got.String()); d != "" {
+		t.Errorf("entries of an older log would not be read (-want +got):\n%s", d)
+	}
+}
+
+func TestEntry_RoundTrips(t *testing.T) {
+	for _, s := range sampleEntries {
+		got, err := decodeEntry(mustEncode(t, s.entry))
+		if err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+		if d := cmp.Diff(s.entry, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", s.name, d)
+		}
+	}
+}
+
+func TestEntry_RefusesDamage(t *testing.T) {
+	for _, s := range sampleEntries {
+		good := mustEncode(t, s.entry)
+		for i := range good {
+			bad := bytes.Clone(good)
+			bad[i] ^= 0x10
+			if e, err := decodeEntry(bad); err == nil {
+				t.Fatalf("%s with byte %d changed became %+v", s.name, i, e)
+			}
+			if e, err := decodeEntry(good[:i]); err == nil {
+				t.Fatalf("%s cut to %d bytes became %+v", s.name, i, e)
+			}
+		}
+	}
+}
+
+func TestEntry_IsBounded(t *testing.T) {
+	_, err := encodeEntry(pushEntry{Mutations: [][]byte{make([]byte, maxEntry)}})
+	if crm.CodeOf(err) != crm.CodeTooLarge {
+		t.Errorf("too large an entry: %v", err)
+	}
+}
+
+func FuzzEntry(f *testing.F) {
+	for _, s := range sampleEntries {
+		b := mustEncode(f, s.entry)
+		f.Add(b[:len(b)-4])
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if len(body) == 0 {
+			return
+		}
+		r := reader{b: body[1:]}
+		e := r.entry(body[0])
+		if r.err != nil || len(r.b) > 0 {
+			return
+		}
+		if again := e.appendBody(nil); !bytes.Equal(again, body) {
+			t.Errorf("%x and %x are one entry", body, again)
+		}
+	})
+}

@@ -1,0 +1,415 @@
+package master
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"runtime/debug"
+	"slices"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+)
+
+const (
+	// maxMillis is the last instant an HLC can hold, in Unix milliseconds.
+	maxMillis = 1<<48 - 1
+	// smallOffset is a clock offset, in milliseconds, that may be the error of
+	// its measurement and is not corrected.
+	smallOffset = 500
+	// rememberedHashes is how many chain hashes are kept of each node, so that a
+	// repeat can be told from a fork. Older repeats are trusted: a fork among
+	// them shows when it goes past the last Seq.
+	rememberedHashes = 1024
+)
+
+// evaluate applies one entry to the open transaction. A refusal is in the
+// verdict; the error is the store's, or of a damaged entry.
+func (f *fsm) evaluate(log *raft.Log) (verdict, error) {
+	if err := f.begin(); err != nil {
+		return verdict{}, err
+	}
+	if log.Type == raft.LogConfiguration {
+		f.servers = servers{log.Index, raft.DecodeConfiguration(log.Data)}
+		return verdict{}, nil
+	}
+	e, err := decodeEntry(log.Data)
+	if err != nil {
+		return verdict{}, err
+	}
+	if s, ok := e.(stateEntry); ok {
+		return verdict{}, f.compareState(log.Index, s)
+	}
+	f.sinceMark.Add(1)
+	return f.evaluateEntry(e)
+}
+
+func (f *fsm) evaluateEntry(e entry) (verdict, error) {
+	switch e := e.(type) {
+	case pushEntry:
+		return f.push(e)
+	case admitEntry:
+		return f.admit(e)
+	case activateEntry:
+		return verdict{}, f.raise(metaLevel, e.Level)
+	case reportsEntry:
+		return verdict{}, f.reports(e)
+	case trimEntry:
+		_, err := f.tx.TrimBelow(e.Rev)
+		if err != nil {
+			return verdict{}, err
+		}
+		return verdict{}, f.raise(metaTrimmed, uint64(e.Rev))
+	case freezeEntry:
+		return f.freeze(e)
+	case timelineEntry:
+		return f.timeline(e)
+	}
+	panic(fmt.Sprintf("master: entry %T is not evaluated", e))
+}
+
+// raise sets a number that never falls.
+func (f *fsm) raise(name string, n uint64) error {
+	b, err := f.tx.Meta(name)
+	if err != nil || len(b) == 8 && binary.BigEndian.Uint64(b) >= n {
+		return err
+	}
+	return f.tx.SetMeta(name, binary.BigEndian.AppendUint64(nil, n))
+}
+
+func refuse(code crm.Code, op string, node crm.NodeID, message string) verdict {
+	return verdict{err: &crm.Error{Code: code, Op: op, Item: fmt.Sprintf("node %d", node), Message: message}}
+}
+
+// push judges a batch of Mutations, in order, up to the first that cannot be
+// taken.
+func (f *fsm) push(e pushEntry) (verdict, error) {
+	n, known, err := f.tx.Node(e.Node)
+	if err != nil {
+		return verdict{}, err
+	}
+	if !known {
+		return refuse(crm.CodeForbidden, "push", e.Node, "the node has never been admitted"), nil
+	}
+	before := n
+	var v verdict
+	for _, raw := range e.Mutations {
+		d, refusal, err := f.judge(&n, e, raw)
+		if err != nil {
+			return verdict{}, err
+		}
+		if v.err = refusal.err; v.err != nil {
+			break
+		}
+		v.results = append(v.results, d)
+		if d.Gap != 0 || d.Fork || d.Fenced != 0 {
+			break
+		}
+	}
+	if n != before {
+		err = f.tx.SetNode(n)
+	}
+	return v, err
+}
+
+// judge takes one Mutation, or says why not. It moves n along.
+func (f *fsm) judge(n *store.NodeState, e pushEntry, raw []byte) (decided, verdict, error) {
+	who, err := f.member(e.Node)
+	if err != nil {
+		return decided{}, verdict{}, err
+	}
+	m, err := crm.DecodeMutation(raw)
+	switch {
+	case who == nil || who.removed:
+		return decided{}, refuse(crm.CodeForbidden, "push", e.Node, "the node is not part of the cluster"), nil
+	case err != nil:
+		return decided{}, refuse(crm.CodeInvalid, "push", e.Node, err.Error()), nil
+	case m.Node != e.Node || m.Seq == 0:
+		return decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("it pushed edit %d of node %d", m.Seq, m.Node)), nil
+	}
+	d, err := f.take(n, e, m, raw, who)
+	return d, verdict{}, err
+}
+
+func (f *fsm) take(n *store.NodeState, e pushEntry, m *crm.Mutation, raw []byte, who *member) (decided, error) {
+	d := decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}}
+	switch {
+	case e.Incarnation != n.Incarnation:
+		d.Fenced = n.Incarnation
+		return d, nil
+	case n.Frozen != "":
+		d.Fork = true
+		return d, nil
+	case m.Seq <= n.LastSeq:
+		return f.repeat(n, m, raw)
+	case m.Seq > n.LastSeq+1:
+		d.Gap = n.LastSeq + 1
+		return d, nil
+	case m.Prev != n.LastHash:
+		return f.fork(n, m), nil
+	}
+	return f.decideNext(n, e, m, raw, who)
+}
+
+// repeat tells a Mutation that was decided before from another of its number.
+func (f *fsm) repeat(n *store.NodeState, m *crm.Mutation, raw []byte) (decided, error) {
+	hash, known := n.LastHash, true
+	if m.Seq < n.LastSeq {
+		b, err := f.tx.Meta(hashName(m.Node, m.Seq))
+		if err != nil {
+			return decided{}, err
+		}
+		known = len(b) == 24 && crm.Seq(binary.BigEndian.Uint64(b)) == m.Seq
+		if known {
+			copy(hash[:], b[8:])
+		}
+	}
+	if known && crm.Chain(m.Prev, raw) != hash {
+		return f.fork(n, m), nil
+	}
+	o, kept, err := f.tx.Outcome(m.Node, m.Seq)
+	if !kept {
+		o = crm.Outcome{Node: m.Node, Seq: m.Seq, Kind: crm.Accepted}
+	}
+	return decided{Outcome: o, Duplicate: true}, err
+}
+
+func hashName(n crm.NodeID, s crm.Seq) string {
+	return fmt.Sprintf("chain/%d/%d", n, s%rememberedHashes)
+}
+
+// fork freezes a node whose numbers name two Mutations: its disk was cloned, or
+// rolled back without being noticed.
+func (f *fsm) fork(n *store.NodeState, m *crm.Mutation) decided {
+	n.Frozen = fmt.Sprintf("edit %d differs from the one decided under that number: two disks claim to be this node", m.Seq)
+	f.tellFrozen(n.Node, n.Frozen)
+	return decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}, Fork: true}
+}
+
+func (f *fsm) tellFrozen(n crm.NodeID, reason string) {
+	f.cfg.Logger.Warn("node frozen or thawed", "node", n, "reason", reason)
+	if f.cfg.Observe.Frozen != nil {
+		f.cfg.Observe.Frozen(n, reason)
+	}
+}
+
+// decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
+// whatever comes of it.
+func (f *fsm) decideNext(n *store.NodeState, e pushEntry, m *crm.Mutation, raw []byte, who *member) (decided, error) {
+	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
+		Home: who.home, Writable: who.writable, Admin: who.master}
+	dec, err := f.safeDecide(m, env, raw)
+	if err != nil {
+		return decided{}, err
+	}
+	if dec, err = f.write(m, env, dec); err != nil {
+		return decided{}, err
+	}
+	f.rev = env.Rev
+	n.LastSeq, n.LastHash, n.LastHLC = m.Seq, crm.Chain(m.Prev, raw), env.HLC
+	if err := f.tx.SetNode(*n); err != nil {
+		return decided{}, err
+	}
+	kept := append(binary.BigEndian.AppendUint64(nil, uint64(m.Seq)), n.LastHash[:]...)
+	return decided{Outcome: dec.Outcome}, f.tx.SetMeta(hashName(m.Node, m.Seq), kept)
+}
+
+// effectiveHLC corrects a node's reading by its measured clock offset, clamps
+// it to when the leader received it and keeps it rising for each node.
+func effectiveHLC(h crm.HLC, offsetMillis, receivedMillis int64, last crm.HLC) crm.HLC {
+	if offsetMillis > -smallOffset && offsetMillis < smallOffset {
+		offsetMillis = 0
+	}
+	offsetMillis = max(-maxMillis, min(maxMillis, offsetMillis))
+	ms := max(0, min(maxMillis, h.Millis()+offsetMillis))
+	return max(min(crm.NewHLC(ms)|h&0xffff, crm.NewHLC(receivedMillis)), last+1)
+}
+
+// write stores a decision. If it leaves no valid schema, it is undone and the
+// Mutation rejected instead.
+func (f *fsm) write(m *crm.Mutation, env crm.Env, dec crm.Decision) (crm.Decision, error) {
+	if !slices.ContainsFunc(dec.Writes, isMetadata) {
+		return dec, f.put(dec)
+	}
+	// bbolt has no savepoint inside a transaction, so the ones before are
+	// committed; the undoing then loses this decision only.
+	if err := f.recommit(); err != nil {
+		return dec, err
+	}
+	if err := f.put(dec); err != nil {
+		return dec, err
+	}
+	wrong := f.tx.SchemaErr()
+	if wrong == nil {
+		return dec, nil
+	}
+	if crm.CodeOf(wrong) != crm.CodeInvalid {
+		return dec, wrong
+	}
+	if err := f.tx.Rollback(); err != nil {
+		return dec, err
+	}
+	f.tx, f.directory = nil, nil
+	if err := f.begin(); err != nil {
+		return dec, err
+	}
+	dec = rejection(f.tx.Schema(), m, env, crm.CodeInvalid, wrong.Error())
+	return dec, f.put(dec)
+}
+
+func isMetadata(r *crm.Record) bool {
+	return r.Entity == crm.EntityEntity || r.Entity == crm.EntityField
+}
+
+func (f *fsm) put(dec crm.Decision) error {
+	for _, r := range dec.Writes {
+		if err := f.tx.Put(r); err != nil {
+			return fmt.Errorf("write record %s: %w", r.ID, err)
+		}
+		if r.Entity == crm.EntityNode || r.Entity == crm.EntitySite || r.Entity == crm.EntityTerritory {
+			f.directory = nil
+		}
+	}
+	for _, r := range dec.Refused {
+		if err := f.tx.SetRefused(r.Record, r.Attention); err != nil {
+			return err
+		}
+	}
+	if dec.Outcome.Kind == crm.Accepted {
+		return nil
+	}
+	return f.tx.PutOutcome(dec.Outcome)
+}
+
+// safeDecide turns a panic into a rejection: a bug must not stop the node's
+// queue, nor every master that replays the log. The bytes are kept.
+func (f *fsm) safeDecide(m *crm.Mutation, env crm.Env, raw []byte) (dec crm.Decision, err error) {
+	defer func() {
+		what := recover()
+		if what == nil {
+			return
+		}
+		f.cfg.Logger.Error("a decision panicked; the edit is rejected and kept", "node", m.Node, "seq", m.Seq, "panic", what, "stack", string(debug.Stack()))
+		if f.cfg.Observe.Panicked != nil {
+			f.cfg.Observe.Panicked(m.Node, m.Seq, what)
+		}
+		dec = rejection(f.tx.Schema(), m, env, crm.CodeInternal, "the edit could not be judged because of a bug; its content is kept at head office")
+		err = f.tx.SetMeta(quarantineName(m.Node, m.Seq), raw)
+	}()
+	return f.decide(f.tx, m, env)
+}
+
+func quarantineName(n crm.NodeID, s crm.Seq) string { return fmt.Sprintf("quarantine/%d/%d", n, s) }
+
+// rejection rejects m for a reason that crm.Decide does not know.
+func rejection(schema *crm.Schema, m *crm.Mutation, env crm.Env, code crm.Code, message string) crm.Decision {
+	sum := sha256.Sum256(fmt.Appendf(nil, "tradepost rejection v1 %d %d", m.Node, m.Seq))
+	note := &crm.Record{Entity: crm.EntityAttention, ID: madeID(sum), Territory: env.Home, Schema: schema.Version, Entered: env.Rev,
+		Stamp: crm.Stamp{Rev: env.Rev, HLC: env.HLC, Node: m.Node, Seq: m.Seq, Actor: m.Actor}}
+	fill(note, map[crm.FieldID]crm.Value{
+		crm.FieldCreatedAt: crm.InstantMillis(env.HLC.Millis()), crm.FieldCreatedBy: crm.TextValue(m.Actor),
+		crm.AttentionKind: crm.ChoiceValue("rejected"), crm.AttentionStatus: crm.ChoiceValue("open"),
+		crm.AttentionCode: crm.TextValue(string(code)), crm.AttentionMessage: crm.TextValue(message),
+		crm.AttentionNode: crm.IntegerValue(int64(m.Node)), crm.AttentionSeq: crm.IntegerValue(int64(m.Seq)),
+		crm.AttentionActor: crm.TextValue(m.Actor), crm.AttentionIntent: crm.TextValue(m.Intent),
+	})
+	dec := crm.Decision{Writes: []*crm.Record{note}, Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq, Rev: env.Rev, Kind: crm.Rejected, Code: code, Message: message}}
+	for _, op := range m.Ops {
+		if op.Kind == crm.OpCreate {
+			dec.Refused = append(dec.Refused, crm.Refusal{Record: op.Record, Attention: note.ID})
+		}
+	}
+	return dec
+}
+
+// madeID shapes a hash into a record id (UUIDv8, RFC 9562 §5.8).
+func madeID(sum [sha256.Size]byte) crm.RecordID {
+	id := crm.RecordID(sum[:16])
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// fill sets the cells of a record that the masters make themselves.
+func fill(r *crm.Record, values map[crm.FieldID]crm.Value) {
+	for id, v := range values {
+		if !v.IsNull() {
+			r.Cells = append(r.Cells, crm.Cell{Field: id, Value: v, Stamp: r.Stamp})
+		}
+	}
+	slices.SortFunc(r.Cells, func(a, b crm.Cell) int { return cmp.Compare(a.Field, b.Field) })
+}
+
+// recommit commits in the middle of an entry and opens the next transaction. A
+// crash then replays the entry from its start, which does no harm because each
+// Mutation's node state was written along with it: the first ones are repeats.
+func (f *fsm) recommit() error {
+	if err := f.commit(); err != nil {
+		return err
+	}
+	return f.begin()
+}
+
+// admit gives a node's disk the next incarnation.
+func (f *fsm) admit(e admitEntry) (verdict, error) {
+	who, err := f.member(e.Node)
+	if err != nil {
+		return verdict{}, err
+	}
+	if who == nil || who.removed {
+		return refuse(crm.CodeForbidden, "admit", e.Node, "the node is not part of the cluster"), nil
+	}
+	n, _, err := f.tx.Node(e.Node)
+	if err != nil {
+		return verdict{}, err
+	}
+	name := fmt.Sprintf("admit/%d", e.Node)
+	last, err := f.tx.Meta(name)
+	if err != nil {
+		return verdict{}, err
+	}
+	again := n.Incarnation > 0 && string(last) == string(e.Nonce[:])
+	if !again {
+		n.Incarnation++
+		f.cfg.Logger.Info("node admitted", "node", e.Node, "incarnation", n.Incarnation, "reason", e.Reason)
+		if err := f.tx.SetMeta(name, e.Nonce[:]); err != nil {
+			return verdict{}, err
+		}
+	}
+	d := decided{Outcome: crm.Outcome{Node: e.Node, Seq: n.LastSeq, Kind: crm.Accepted}, Duplicate: again, Admitted: n.Incarnation}
+	return verdict{results: []decided{d}}, f.tx.SetNode(n)
+}
+
+// reports moves nodes' Cursors. A node that bootstraps again may fall back.
+func (f *fsm) reports(e reportsEntry) error {
+	for _, r := range e.Reports {
+		n, known, err := f.tx.Node(r.Node)
+		if err != nil {
+			return err
+		}
+		if !known {
+			continue
+		}
+		n.Cursor, n.LowBase, n.SeenMillis = r.Cursor, r.LowBase, max(n.SeenMillis, r.SeenMillis)
+		if err := f.tx.SetNode(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fsm) freeze(e freezeEntry) (verdict, error) {
+	n, known, err := f.tx.Node(e.Node)
+	if err != nil {
+		return verdict{}, err
+	}
+	if !known {
+		return refuse(crm.CodeNotFound, "freeze", e.Node, "no such node"), nil
+	}
+	n.Frozen = e.Reason
+	f.tellFrozen(e.Node, e.Reason)
+	return verdict{}, f.tx.SetNode(n)
+}

@@ -1,0 +1,165 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// errUnknown is in the chain of a proposal's error if the proposal may yet be
+// decided: propose it again, a repeat does no harm.
+var errUnknown = errors.New("the outcome is unknown")
+
+// errHalted is the error of a ledger that has called Fatal.
+var errHalted = errors.New("this master has stopped over a failure")
+
+// A decided is what became of one Mutation of a push, or of an admit. Of
+// Duplicate, Gap, Fork and Fenced at most one is set, and then Outcome is not a
+// new decision.
+type decided struct {
+	crm.Outcome
+	Duplicate bool            // decided before; Outcome is that one, its Rev 0 if it was accepted
+	Gap       crm.Seq         // if not 0: the Seq that is expected
+	Fork      bool            // the node is frozen: its history forked
+	Fenced    crm.Incarnation // if not 0: the node's current incarnation, which the push lacks
+	Admitted  crm.Incarnation // of an admit: the node's new incarnation
+}
+
+// await starts a call of Raft and waits for it, or for ctx, which leaves the
+// call to end by itself.
+func await[F raft.Future](ctx context.Context, l *ledger, start func() F) (F, error) {
+	type answer struct {
+		future F
+		err    error
+	}
+	answers := make(chan answer, 1)
+	if !l.hold() {
+		var none F
+		return none, raft.ErrRaftShutdown
+	}
+	go func() {
+		defer l.proposals.Done()
+		f := start()
+		answers <- answer{f, f.Error()}
+	}()
+	select {
+	case a := <-answers:
+		return a.future, a.err
+	case <-ctx.Done():
+		var none F
+		return none, ctx.Err()
+	}
+}
+
+// hold counts a call of Raft, unless the ledger is closing.
+func (l *ledger) hold() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.closing:
+		return false
+	default:
+		l.proposals.Add(1)
+		return true
+	}
+}
+
+// outcome words an error of Raft for the caller.
+func (l *ledger) outcome(op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return &crm.Error{Code: crm.CodeNoLeader, Op: op, Message: "this master does not lead", Err: err}
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return &crm.Error{Code: crm.CodeUnavailable, Op: op, Message: "the leader is overloaded; nothing was changed", Err: err}
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, errHalted),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &crm.Error{Code: crm.CodeTimeout, Op: op, Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// propose puts e into the Raft log and returns what was decided, one decided
+// for each Mutation of a push up to the first gap, fork or fence, and the Raft
+// index. It returns before the decision is committed to bbolt. Errors: of code
+// no_leader on any master but the leader, too_large; any in whose chain
+// errUnknown is leaves the outcome open; other codes mean that the entry was
+// refused by every master alike.
+func (l *ledger) propose(ctx context.Context, e entry) ([]decided, uint64, error) {
+	b, err := encodeEntry(e)
+	if err != nil {
+		return nil, 0, err
+	}
+	start := l.cfg.Now()
+	f, err := await(ctx, l, func() raft.ApplyFuture { return l.raft.Apply(b, proposeTimeout) })
+	if err != nil {
+		return nil, 0, l.outcome("propose entry", err)
+	}
+	v := f.Response().(verdict)
+	if observe := l.cfg.Observe.Decided; observe != nil {
+		observe(l.cfg.Now().Sub(start))
+	}
+	if errors.Is(v.err, errHalted) {
+		return nil, f.Index(), l.outcome("propose entry", v.err)
+	}
+	return v.results, f.Index(), v.err
+}
+
+// verify returns nil if this master led the cluster at some instant after the
+// call began and everything decided before the call is committed to bbolt here:
+// a read of db that follows is linearizable.
+//
+// Simple version: read the commit index, make sure that a majority still
+// follows us, wait for the index. A new leader does not know how far its
+// predecessor had committed until an entry of its own term is; hence the
+// barrier.
+func (l *ledger) verify(ctx context.Context) error {
+	at, err := l.commitIndex(ctx)
+	if err != nil {
+		return l.outcome("verify leader", err)
+	}
+	if _, err := await(ctx, l, l.raft.VerifyLeader); err != nil {
+		return l.outcome("verify leader", err)
+	}
+	at, err = l.lastForFSM(at)
+	if err != nil {
+		return fmt.Errorf("verify leader: %w", err)
+	}
+	return l.fsm.wait(ctx, fmt.Sprintf("raft index %d", at), func(p published) bool { return p.at.index >= at })
+}
+
+// commitIndex returns a commit index of the current term.
+func (l *ledger) commitIndex(ctx context.Context) (uint64, error) {
+	term, at := l.raft.CurrentTerm(), l.raft.CommitIndex()
+	var last raft.Log
+	if err := l.log.GetLog(at, &last); err == nil && last.Term == term {
+		return at, nil
+	}
+	_, err := await(ctx, l, func() raft.Future { return l.raft.Barrier(proposeTimeout) })
+	return l.raft.CommitIndex(), err
+}
+
+// lastForFSM returns the last index up to at whose entry reaches the FSM; Raft
+// keeps its own no-ops and barriers to itself.
+func (l *ledger) lastForFSM(at uint64) (uint64, error) {
+	known := l.fsm.published().at.index
+	for ; at > known; at-- {
+		var e raft.Log
+		err := l.log.GetLog(at, &e)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return known, nil // truncated: only what a snapshot covers is
+		}
+		if err != nil {
+			return 0, err
+		}
+		if e.Type == raft.LogCommand || e.Type == raft.LogConfiguration {
+			break
+		}
+	}
+	return at, nil
+}

@@ -1,0 +1,159 @@
+package master
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/auth"
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+)
+
+const (
+	// reportEvery is the least time between two entries that say how far the
+	// replicas are. They are hints, so they may be lost.
+	reportEvery = 30 * time.Second
+	// reportAge is the oldest report worth logging: another master may know better.
+	reportAge = time.Minute
+	// trimEvery is the time between two looks at what nobody needs any more.
+	trimEvery = time.Hour
+	// silentAfter is when a replica is no longer waited for: its base is sent whole
+	// when it comes back; its edits are taken as ever.
+	silentAfter = 90 * 24 * time.Hour
+	// reportsPerEntry keeps an entry of reports well below maxEntry.
+	reportsPerEntry = 4096
+)
+
+// reports collects how far replicas say they are until the leader logs it. The
+// Applied frames of a follower's sessions reach the leader with their next
+// Hello only.
+type reports struct {
+	mu      sync.Mutex // protects pending
+	pending map[crm.NodeID]nodeReport
+}
+
+func (r *reports) note(n crm.NodeID, cursor, lowBase crm.Rev, now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = map[crm.NodeID]nodeReport{}
+	}
+	r.pending[n] = nodeReport{Node: n, Cursor: cursor, LowBase: lowBase, SeenMillis: now}
+}
+
+// take removes and returns the reports heard since oldest.
+func (r *reports) take(oldest int64) []nodeReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []nodeReport
+	for _, id := range sortedKeys(r.pending) {
+		if p := r.pending[id]; p.SeenMillis >= oldest && len(out) < reportsPerEntry {
+			out = append(out, p)
+		}
+		delete(r.pending, id)
+	}
+	return out
+}
+
+// reportLoop logs reports while this master leads.
+func (m *Master) reportLoop(ctx context.Context) error {
+	return every(ctx, reportEvery, func() {
+		if err := m.countOpen(); err != nil {
+			m.log.Warn("the attention list could not be counted", "error", err)
+		}
+		for _, s := range m.sessions.list() {
+			s.stillThere()
+		}
+		list := m.reports.take(m.now().Add(-reportAge).UnixMilli())
+		if _, _, self := m.ledger.leader(); !self || len(list) == 0 {
+			return
+		}
+		if _, _, err := m.ledger.propose(ctx, reportsEntry{Reports: list}); err != nil {
+			m.log.Debug("reports of replicas were not logged", "error", err)
+		}
+	})
+}
+
+// stillThere reports a replica that has nothing new to say but lives.
+func (s *session) stillThere() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m.reports.note(s.node, s.applied, s.lowBase, s.heard.UnixMilli())
+}
+
+// every calls fn now and then until ctx ends.
+func every(ctx context.Context, d time.Duration, fn func()) error {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			fn()
+		}
+	}
+}
+
+// trimLoop drops tombstones and markers that every replica has passed.
+func (m *Master) trimLoop(ctx context.Context) error {
+	return every(ctx, trimEvery, func() {
+		if err := m.trim(ctx); err != nil {
+			m.log.Debug("nothing was trimmed", "error", err)
+		}
+	})
+}
+
+func (m *Master) trim(ctx context.Context) error {
+	if _, _, self := m.ledger.leader(); !self {
+		return nil
+	}
+	var low, trimmed crm.Rev
+	err := m.ledger.db().View(func(tx *store.Tx) (err error) {
+		if trimmed, err = trimmedIn(tx); err != nil {
+			return err
+		}
+		low, err = m.watermark(tx)
+		return err
+	})
+	if err != nil || low <= trimmed {
+		return err
+	}
+	m.log.Info("tombstones and markers are dropped", "upto", low)
+	_, _, err = m.ledger.propose(ctx, trimEntry{Rev: low})
+	return err
+}
+
+// watermark returns the highest Rev at or below which no replica needs
+// tombstones or markers: the least of what any active replica that was ever
+// admitted has applied, or may still refer to. One that bootstraps holds it at
+// 0, because records it has staged may be deleted meanwhile.
+func (m *Master) watermark(tx *store.Tx) (crm.Rev, error) {
+	ros, err := m.rosters.at(tx)
+	if err != nil {
+		return 0, err
+	}
+	low, err := tx.Rev()
+	if err != nil {
+		return 0, err
+	}
+	longAgo := m.now().Add(-silentAfter).UnixMilli()
+	for _, n := range ros.nodes {
+		if !n.Active || n.Role != auth.RoleReplica {
+			continue
+		}
+		st, admitted, err := tx.Node(n.Node)
+		if err != nil {
+			return 0, err
+		}
+		if !admitted || st.SeenMillis != 0 && st.SeenMillis < longAgo {
+			continue
+		}
+		low = min(low, st.Cursor)
+		if st.LowBase != 0 {
+			low = min(low, st.LowBase)
+		}
+	}
+	return low, nil
+}

@@ -1,0 +1,185 @@
+package master
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/tradepost-crm/tradepost/auth"
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+)
+
+// A roster is who the decided records say belongs to the cluster. It does not
+// change once made.
+type roster struct {
+	rev   crm.Rev
+	nodes map[crm.NodeID]nodeFacts
+	sites map[string]siteFacts // by name
+}
+
+// nodeFacts is a node's record.
+type nodeFacts struct {
+	Record crm.RecordID
+	Token  crm.Token
+	Node   crm.NodeID
+	Site   string
+	City   string
+	Role   auth.Role
+	Active bool
+	Sync   string // host:port
+	HTTP   string
+	Raft   string
+}
+
+// siteFacts is a site's record.
+type siteFacts struct {
+	Name   string
+	City   string
+	Grants []grant // by element of the set; Shared is not among them
+}
+
+// A grant lets a site hold a territory.
+type grant struct {
+	Territory crm.TerritoryID
+	Rev       crm.Rev // when it was granted: a Cursor below needs the territory whole
+}
+
+// A rosterCache keeps the newest roster, because every batch needs one and it
+// hardly ever changes.
+type rosterCache struct {
+	mu      sync.Mutex // protects the rest
+	newest  *roster
+	checked crm.Rev // newest still holds here
+}
+
+// at returns the roster at the transaction's Rev.
+func (c *rosterCache) at(tx *store.Tx) (*roster, error) {
+	rev, err := tx.Rev()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	known, checked := c.newest, c.checked
+	c.mu.Unlock()
+	if known != nil && known.rev <= rev {
+		same, err := rev <= checked, error(nil)
+		if !same {
+			same, err = unchanged(tx, checked)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			c.keep(known, rev)
+			return known, nil
+		}
+	}
+	r, err := readRoster(tx, rev)
+	if err != nil {
+		return nil, err
+	}
+	c.keep(r, rev)
+	return r, nil
+}
+
+// keep notes that r holds at rev, unless a newer one is known.
+func (c *rosterCache) keep(r *roster, rev crm.Rev) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.newest == nil || c.checked < rev {
+		c.newest, c.checked = r, rev
+	}
+}
+
+// unchanged reports whether no record that a roster is made of changed after
+// since.
+func unchanged(tx *store.Tx, since crm.Rev) (bool, error) {
+	for entry, err := range tx.Feed(crm.Shared, since) {
+		if err != nil {
+			return false, err
+		}
+		switch entry.Entity {
+		case crm.EntityTerritory, crm.EntitySite, crm.EntityNode:
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func readRoster(tx *store.Tx, rev crm.Rev) (*roster, error) {
+	r := &roster{rev: rev, nodes: map[crm.NodeID]nodeFacts{}, sites: map[string]siteFacts{}}
+	for rec, err := range tx.Scan(crm.EntityNode) {
+		if err != nil {
+			return nil, err
+		}
+		n := nodeFactsOf(rec)
+		r.nodes[n.Node] = n
+	}
+	for rec, err := range tx.Scan(crm.EntitySite) {
+		if err != nil {
+			return nil, err
+		}
+		s, err := siteFactsOf(tx, rec)
+		if err != nil {
+			return nil, err
+		}
+		r.sites[s.Name] = s
+	}
+	return r, nil
+}
+
+func nodeFactsOf(rec *crm.Record) nodeFacts {
+	text := func(f crm.FieldID) string { return rec.Value(f).Str() }
+	return nodeFacts{Record: rec.ID, Token: rec.Token(), Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
+		Site: text(crm.NodeSite), City: text(crm.NodeCity), Role: auth.Role(text(crm.NodeRole)), Active: text(crm.NodeStatus) != "removed",
+		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}
+}
+
+func siteFactsOf(tx *store.Tx, rec *crm.Record) (siteFacts, error) {
+	s := siteFacts{Name: rec.Value(crm.SiteName).Str(), City: rec.Value(crm.SiteCity).Str()}
+	c := rec.Cell(crm.SiteTerritories)
+	if c == nil {
+		return s, nil
+	}
+	for i, code := range c.Value.Set() {
+		t, ok, err := tx.TerritoryByCode(code)
+		if err != nil {
+			return s, err
+		}
+		if ok && t != crm.Shared && t != crm.HeadOffice {
+			s.Grants = append(s.Grants, grant{t, c.Elems[i].Rev})
+		}
+	}
+	return s, nil
+}
+
+// masters returns the sync addresses of the active masters, leader first, at
+// most as many as a Welcome may carry.
+func (r *roster) masters(leader crm.NodeID) []string {
+	const most = 64
+	var out []string
+	if n := r.nodes[leader]; n.Active && n.Sync != "" {
+		out = append(out, n.Sync)
+	}
+	for _, id := range sortedKeys(r.nodes) {
+		n := r.nodes[id]
+		if id != leader && n.Active && n.Role == auth.RoleMaster && n.Sync != "" && len(out) < most {
+			out = append(out, n.Sync)
+		}
+	}
+	return out
+}
+
+// replicaOf returns the active replica of a site.
+func (r *roster) replicaOf(site string) (nodeFacts, bool) {
+	for _, n := range r.nodes {
+		if n.Site == site && n.Role == auth.RoleReplica && n.Active {
+			return n, true
+		}
+	}
+	return nodeFacts{}, false
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
