@@ -1,0 +1,199 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
+)
+
+// errAgain ends a handshake after which the node has something else to say.
+var errAgain = errors.New("the node must introduce itself anew")
+
+// shakeHands says who the node is and where it stands, and judges the answer.
+func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) {
+	if err := r.reconcile(); err != nil {
+		return nil, err
+	}
+	hello, err := r.hello()
+	if err != nil {
+		return nil, err
+	}
+	conn := syncproto.NewConn(transport)
+	asked := r.cfg.Now()
+	hello.Sent = asked.UnixMilli()
+	if err := conn.Send(hello); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	f, err := conn.Receive()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	w, ok := f.(*syncproto.Welcome)
+	if !ok {
+		return nil, errors.Join(refusal(f), conn.Close())
+	}
+	if err := r.judge(hello, w); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	s := newSession(r, conn, transport, addr, w.LastSeq)
+	r.welcomed(s, w, asked)
+	return s, nil
+}
+
+// hello tells where the files stand.
+func (r *Replica) hello() (*syncproto.Hello, error) {
+	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
+	err := r.journal.View(func(j *store.JTx) error {
+		return r.base.View(func(tx *store.Tx) error {
+			id, err := j.Identity()
+			if err != nil {
+				return err
+			}
+			p, err := readPosition(tx)
+			h.Incarnation, h.NextSeq, h.Chain = id.Incarnation, id.NextSeq, id.Chain
+			h.Timeline, h.Cursor, h.Staged, h.Schema = p.timeline, p.rev, p.staged, tx.Schema().Version
+			h.Bootstrap = p.rev == 0 && p.staged == 0
+			return err
+		})
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h.LowBase = r.low
+	for t := range r.link.suspect {
+		h.Resend = append(h.Resend, t)
+	}
+	return h, err
+}
+
+// refusal is the error for a frame that is no Welcome, or that ends a session.
+func refusal(f syncproto.Frame) error {
+	switch f := f.(type) {
+	case *syncproto.Refused:
+		return &refusedBy{&crm.Error{Code: f.Code, Op: "connect", Message: f.Message}}
+	case *syncproto.Fenced:
+		return &crm.Error{Code: crm.CodeFenced, Op: "connect",
+			Message: fmt.Sprintf("the masters know incarnation %d of this node: this disk is an old copy (%s); stop this node, or let it join anew", f.Incarnation, f.Reason)}
+	case *syncproto.Frozen:
+		return &crm.Error{Code: crm.CodeFrozen, Op: "connect", Message: "two histories bear this node's number: " + f.Reason + "; an admin must choose one"}
+	case *syncproto.Busy:
+		return &crm.Error{Code: crm.CodeUnavailable, Op: "connect", Message: "the master is busy: " + f.Reason}
+	}
+	return &crm.Error{Code: syncproto.CodeFrame, Op: "connect", Message: fmt.Sprintf("a %s was not expected here", f.Kind())}
+}
+
+// A refusedBy is what a master said in a Refused.
+type refusedBy struct{ cause *crm.Error }
+
+func (r *refusedBy) Error() string { return r.cause.Error() }
+func (r *refusedBy) Unwrap() error { return r.cause }
+
+// judge compares what the masters have of this node with its own files, and
+// mends what a restore on either side has put out of step.
+func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
+	if (h.Cursor > 0 || h.Staged > 0) && w.Timeline != h.Timeline {
+		r.cfg.Logger.Error("the masters were restored from a backup; the base is fetched anew, edits stay", "timeline", w.Timeline, "was", h.Timeline)
+		r.cfg.Metrics.resync.WithLabelValues("timeline").Inc()
+		return errors.Join(errAgain, r.resetBase())
+	}
+	var moved *renumbering
+	err := r.journal.Update(func(j *store.JTx) error {
+		id, err := j.Identity()
+		if err != nil {
+			return err
+		}
+		if moved, err = r.compare(j, &id, h, w); err != nil {
+			return err
+		}
+		if moved != nil && w.Incarnation == h.Incarnation {
+			id.Incarnation = 0
+			return j.SetIdentity(id)
+		}
+		id.Incarnation, id.Timeline = w.Incarnation, w.Timeline
+		if err := r.trimTail(j, w.Backup); err != nil {
+			return err
+		}
+		return errors.Join(j.SetIdentity(id), j.SetMeta(metaContact, []byte{1}))
+	})
+	if err != nil || moved == nil {
+		return err
+	}
+	r.renumbered(moved)
+	if err := r.refoldAll(); err != nil || w.Incarnation != h.Incarnation {
+		return err
+	}
+	return errAgain
+}
+
+// compare tells a history that goes on where the masters' one ends from an old
+// copy of it, which it renumbers, and from a fork, for which it returns an error.
+func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, w *syncproto.Welcome) (*renumbering, error) {
+	if w.LastSeq >= id.NextSeq || r.chainLost() {
+		return renumber(j, id, w)
+	}
+	if w.LastSeq == 0 {
+		return nil, nil
+	}
+	hash := id.Chain
+	if w.LastSeq+1 < id.NextSeq {
+		e, where, err := j.Entry(w.LastSeq)
+		if err != nil || where == store.Nowhere {
+			return nil, err
+		}
+		hash = e.Chain
+	}
+	if hash != w.LastHash && w.LastSeq+1 == id.NextSeq && w.Incarnation != h.Incarnation {
+		return renumber(j, id, w)
+	}
+	if hash != w.LastHash {
+		return nil, &crm.Error{Code: crm.CodeFrozen, Op: "connect", Item: fmt.Sprintf("node %d", id.Node),
+			Message: fmt.Sprintf("edit %d of this disk is not the one that the masters have under that number: it was rolled back or copied; an admin must choose one history", w.LastSeq)}
+	}
+	return nil, nil
+}
+
+// trimTail drops decided Mutations that a backup of the masters covers, or that
+// are too old to be asked for.
+func (r *Replica) trimTail(j *store.JTx, backup crm.Rev) error {
+	if backup > 0 {
+		if _, err := j.TrimTail(backup); err != nil {
+			return err
+		}
+	}
+	var old []crm.Seq
+	before := r.cfg.Now().Add(-r.cfg.KeepTail).UnixMilli()
+	for e, err := range j.Tail(0) {
+		if err != nil {
+			return err
+		}
+		if e.At >= before {
+			break
+		}
+		old = append(old, e.Seq)
+	}
+	for _, seq := range old {
+		if err := j.DropTail(seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// welcomed makes a session known.
+func (r *Replica) welcomed(s *session, w *syncproto.Welcome, asked time.Time) {
+	offset, rtt := syncproto.Offset(w.HelloSent, w.Received, w.Sent, r.cfg.Now().UnixMilli())
+	r.mu.Lock()
+	r.pos.timeline = w.Timeline
+	r.mu.Unlock()
+	r.change(func(l *link) {
+		l.session, l.addr, l.trouble, l.backup = s, s.addr, nil, w.Backup
+		l.masters = w.Masters
+		l.heads = nil
+	})
+	r.heard(w.Head, asked, offset, rtt)
+	r.cfg.Logger.Info("session with a master", "address", s.addr, "head", w.Head, "rtt", rtt, "offset", offset)
+}

@@ -1,0 +1,78 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// A link is what the node knows of the masters. Replica.mu protects it.
+type link struct {
+	session  *session // nil while there is none
+	addr     string   // of the master in session, or the last one
+	masters  []string // addresses a master named
+	trouble  error    // why there is no session, or why the outbox does not move
+	rtt      time.Duration
+	offset   time.Duration            // how far the master's clock is ahead
+	head     crm.Rev                  // the highest one heard of
+	asOf     time.Time                // when the base was known to be a master's head; zero: never
+	heads    []headAt                 // heads above the Cursor, ascending
+	backup   crm.Rev                  // what the masters' backup covers
+	suspect  map[crm.TerritoryID]bool // territories that are not the master's, to be sent again
+	verified crm.Rev                  // the last Rev at which digests were compared and equal
+}
+
+// A headAt says that a master's head was rev at a time not before at.
+type headAt struct {
+	rev crm.Rev
+	at  time.Time
+}
+
+// maxHeads bounds the heads remembered while the Cursor catches up.
+const maxHeads = 64
+
+// heardHead notes that a master's head was rev when it answered a question
+// asked at the time at, by this node's clock.
+func (l *link) heardHead(rev, cursor crm.Rev, at time.Time) {
+	l.head = max(l.head, rev)
+	if len(l.heads) == maxHeads {
+		l.heads = l.heads[1:]
+	}
+	if n := len(l.heads); n > 0 && l.heads[n-1].rev == rev {
+		l.heads[n-1].at = at
+	} else {
+		l.heads = append(l.heads, headAt{rev, at})
+	}
+	l.settleAsOf(cursor)
+}
+
+// settleAsOf moves asOf on to the newest head that the Cursor has reached.
+func (l *link) settleAsOf(cursor crm.Rev) {
+	for len(l.heads) > 0 && l.heads[0].rev <= cursor {
+		if at := l.heads[0].at; at.After(l.asOf) {
+			l.asOf = at
+		}
+		l.heads = l.heads[1:]
+	}
+	l.head = max(l.head, cursor)
+}
+
+// change edits the link and wakes those who wait for it.
+func (r *Replica) change(edit func(*link)) {
+	r.mu.Lock()
+	edit(&r.link)
+	r.mu.Unlock()
+	r.moved.fire()
+}
+
+// heard notes a head and how the master's clock compares.
+func (r *Replica) heard(head crm.Rev, at time.Time, offset, rtt time.Duration) {
+	r.mu.Lock()
+	l := &r.link
+	l.offset, l.rtt = offset, rtt
+	l.heardHead(head, r.pos.rev, at)
+	r.mu.Unlock()
+	r.moved.fire()
+	r.cfg.Metrics.clockOffset.Set(offset.Seconds())
+	r.measureLag()
+}

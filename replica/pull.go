@@ -1,0 +1,450 @@
+package replica
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
+)
+
+// maxPart bounds the items of a catch-up that wait in memory and go into one
+// base transaction.
+const maxPart = 50_000
+
+// A pull applies the feed of one session. Its goroutine is session.apply.
+type pull struct {
+	r     *Replica
+	part  []syncproto.Item // of batches that were not final, not written yet
+	whole []crm.TerritoryID
+	notes []crm.Outcome
+}
+
+// apply writes the batches that receive reads.
+func (s *session) apply(ctx context.Context) error {
+	p := &pull{r: s.r}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b := <-s.batches:
+			if err := p.take(b); err != nil {
+				return s.r.diverged(err)
+			}
+		}
+	}
+}
+
+// take adds a batch to the part, and writes the part when it is large or, with
+// a final batch, complete.
+func (p *pull) take(b *syncproto.Batch) error {
+	pos := p.r.position()
+	switch {
+	case b.Timeline != pos.timeline:
+		return badBatch("timeline %d is not %d", b.Timeline, pos.timeline)
+	case b.From != pos.rev:
+		return badBatch("it begins at %d and the Cursor is %d", b.From, pos.rev)
+	}
+	p.part = append(p.part, b.Items...)
+	p.notes = append(p.notes, b.Outcomes...)
+	for _, t := range b.Whole {
+		if !slices.Contains(p.whole, t) {
+			p.whole = append(p.whole, t)
+		}
+	}
+	if !b.Final && len(p.part) < p.r.part {
+		return nil
+	}
+	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, notes: p.notes}
+	p.part, p.whole, p.notes = nil, nil, nil
+	if b.Final {
+		return c.finish()
+	}
+	return c.writePart()
+}
+
+func badBatch(format string, args ...any) error {
+	return &crm.Error{Code: syncproto.CodeFrame, Op: "apply batch", Message: fmt.Sprintf(format, args...)}
+}
+
+// A change is the step from one prefix of the master's order to another: the
+// items that came, and once applied what they changed here.
+type change struct {
+	r     *Replica
+	batch *syncproto.Batch
+	items []syncproto.Item
+	whole []crm.TerritoryID
+	notes []crm.Outcome
+
+	tx      *store.Tx
+	touched []store.RecordKey // keys that pending Mutations may depend on
+	all     bool              // anything may have changed: schema, site, territories
+	changed []crm.Change
+	dropped map[store.RecordKey]bool // with a territory that comes whole or was lost
+	left    bool                     // records left: their bytes are in free pages
+	newest  crm.HLC
+}
+
+// finish applies everything up to a final batch in one base transaction, and
+// then settles and re-folds the journal.
+func (c *change) finish() error {
+	err := c.r.base.Update(func(tx *store.Tx) error {
+		c.tx = tx
+		return c.commit()
+	})
+	if err != nil {
+		return fmt.Errorf("apply up to %d: %w", c.batch.To, err)
+	}
+	c.r.clock.Observe(c.newest)
+	if err := c.r.settle(c); err != nil {
+		return fmt.Errorf("settle up to %d: %w", c.batch.Decided, err)
+	}
+	return c.r.applied(c)
+}
+
+// commit does the work of the base transaction. Whatever fails, nothing of it
+// is kept.
+func (c *change) commit() error {
+	p, err := readPosition(c.tx)
+	if err != nil {
+		return err
+	}
+	if p.rev != c.batch.From || c.batch.To < p.rev {
+		return badBatch("(%d, %d] does not continue %d", c.batch.From, c.batch.To, p.rev)
+	}
+	for _, step := range []func(position) error{c.dropWhole, c.applyItems, c.dropForeign, c.record, c.verify} {
+		if err := step(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropWhole empties the territories that come whole, but on a bootstrap, which
+// began with an empty base.
+func (c *change) dropWhole(p position) error {
+	if p.rev == 0 {
+		return nil
+	}
+	whole, err := stagedWhole(c.tx)
+	if err != nil {
+		return err
+	}
+	for _, t := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(whole, c.whole)))) {
+		if _, err := c.dropTerritory(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropTerritory drops the territory's records and remembers which they were.
+func (c *change) dropTerritory(t crm.TerritoryID) (int, error) {
+	if c.dropped == nil {
+		c.dropped = map[store.RecordKey]bool{}
+	}
+	for e, err := range c.tx.Feed(t, 0) {
+		if err != nil {
+			return 0, err
+		}
+		if !e.Left {
+			c.dropped[store.RecordKey{Entity: e.Entity, ID: e.ID}] = true
+		}
+	}
+	c.all = true
+	return c.tx.DropTerritory(t)
+}
+
+// applyItems writes the items, those that were staged first.
+func (c *change) applyItems(p position) error {
+	if p.staged == 0 || p.rev == 0 {
+		if err := c.putStagedMetadata(); err != nil {
+			return err
+		}
+		return c.writeItems(true, true)
+	}
+	for i := range c.items {
+		if err := stageItem(c.tx, &c.items[i]); err != nil {
+			return err
+		}
+	}
+	for s, err := range c.tx.Staged() {
+		if err != nil {
+			return err
+		}
+		it, err := unstageItem(s)
+		if err != nil {
+			return err
+		}
+		if err := c.put(&it); err != nil {
+			return err
+		}
+	}
+	return c.tx.ClearStage()
+}
+
+// put writes one item.
+func (c *change) put(it *syncproto.Item) error {
+	old, err := c.tx.Record(it.Entity, it.ID)
+	if err != nil {
+		return err
+	}
+	now, err := c.stateOf(it, old)
+	if err != nil {
+		return err
+	}
+	c.note(it, old, now)
+	if now == nil {
+		_, err := c.tx.Drop(it.Entity, it.ID)
+		return err
+	}
+	return c.tx.Put(now)
+}
+
+// stateOf returns the record as the item leaves it, nil if it left.
+func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, error) {
+	if it.Kind == syncproto.ItemLeft {
+		return nil, nil
+	}
+	rec, err := crm.DecodeRecord(it.Entity, it.ID, it.Body)
+	if err != nil {
+		return nil, badBatch("%v", err)
+	}
+	if rec.Deleted != (it.Kind == syncproto.ItemDeleted) {
+		return nil, badBatch("record %s is deleted: %v, and comes as %s", rec.ID, rec.Deleted, it.Kind)
+	}
+	if it.Partial {
+		part := rec
+		if rec = syncproto.MergePartial(old, part); rec == nil {
+			return nil, &divergence{territories: []crm.TerritoryID{part.Territory}, what: fmt.Sprintf("record %s is not here", it.ID)}
+		}
+	}
+	return rec, nil
+}
+
+// note remembers what the item changes for pending Mutations and readers.
+func (c *change) note(it *syncproto.Item, old, now *crm.Record) {
+	delete(c.dropped, store.RecordKey{Entity: it.Entity, ID: it.ID})
+	if old == nil && now == nil {
+		return
+	}
+	ch := crm.Change{Entity: it.Entity, Record: it.ID, Rev: it.Rev, Left: now == nil}
+	c.left = c.left || now == nil
+	if now != nil {
+		ch.Rev, ch.Deleted = now.Stamp.Rev, now.Deleted
+		c.newest = max(c.newest, now.Stamp.HLC)
+	}
+	if c.batch.From == 0 {
+		return
+	}
+	c.changed = append(c.changed, ch)
+	if now != nil {
+		c.r.sawEdit(now.Stamp)
+	}
+	if it.Entity < crm.FirstEntity && it.Entity != crm.EntityAttention && it.Entity != crm.EntityPurge {
+		c.all = true
+	}
+	for _, rec := range []*crm.Record{old, now} {
+		if rec != nil && !c.all {
+			c.touched = concerns(c.touched, c.tx.Schema(), rec)
+		}
+	}
+}
+
+// record writes where the base stands now.
+func (c *change) record(position) error {
+	for _, o := range c.notes {
+		if err := c.tx.PutOutcome(o); err != nil {
+			return err
+		}
+	}
+	if err := setNumber(c.tx, metaDecided, uint64(c.batch.Decided)); err != nil {
+		return err
+	}
+	for _, name := range []string{metaStaged, metaWhole} {
+		if err := c.tx.SetMeta(name, nil); err != nil {
+			return err
+		}
+	}
+	if c.left {
+		if err := setNumber(c.tx, metaCompact, uint64(c.batch.To)); err != nil {
+			return err
+		}
+	}
+	if err := c.tx.SetTimeline(c.batch.Timeline); err != nil {
+		return err
+	}
+	return c.tx.SetRev(c.batch.To)
+}
+
+// verify compares every territory with the master's, before anything is kept.
+func (c *change) verify(position) error {
+	var wrong []crm.TerritoryID
+	for _, want := range c.batch.Digests {
+		got, err := c.tx.Digest(want.Territory)
+		if err != nil {
+			return err
+		}
+		if string(got[:len(want.Sum)]) != string(want.Sum[:]) {
+			wrong = append(wrong, want.Territory)
+		}
+	}
+	if len(wrong) > 0 {
+		return &divergence{territories: wrong, what: "digests differ", proven: true}
+	}
+	return nil
+}
+
+// settle brings the journal up to the base after a change. It looks whether
+// anything is pending only once it holds the journal: an edit that is being
+// written may have been judged on the base before the change.
+func (r *Replica) settle(c *change) error {
+	err := r.journal.Update(func(j *store.JTx) error {
+		d, err := j.Depth()
+		if err != nil {
+			return err
+		}
+		if d.Entries == 0 && !j.HasOverlay() {
+			return errNothing
+		}
+		return r.base.View(func(tx *store.Tx) error { return r.refold(j, tx, c) })
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
+
+func (r *Replica) refold(j *store.JTx, tx *store.Tx, c *change) error {
+	f, err := r.newFolder(j, tx)
+	if err != nil {
+		return err
+	}
+	keys, err := f.settle(c.batch.Decided, c.batch.To)
+	if err != nil {
+		return err
+	}
+	if err := dropForbidden(j, c.notes); err != nil {
+		return err
+	}
+	if c.all || c.batch.From == 0 {
+		return f.all()
+	}
+	return f.around(append(keys, c.touched...))
+}
+
+// applied makes a change known.
+func (r *Replica) applied(c *change) error {
+	for _, o := range c.notes {
+		if o.Kind == crm.Rejected {
+			r.cfg.Metrics.rejected.WithLabelValues(string(o.Code)).Inc()
+		}
+		c.left = c.left || o.Code == crm.CodeTerritory
+	}
+	for k := range c.dropped {
+		c.changed = append(c.changed, crm.Change{Entity: k.Entity, Record: k.ID, Rev: c.batch.To, Left: true})
+	}
+	r.cfg.Metrics.batchSize.WithLabelValues("base").Observe(float64(len(c.items)))
+	r.cfg.Metrics.appliedIndex.Set(float64(c.batch.To))
+	if len(c.batch.Digests) > 0 {
+		r.cfg.Metrics.verified.Set(float64(c.batch.To))
+	}
+	r.change(func(l *link) {
+		l.suspect = nil
+		l.head = max(l.head, c.batch.To)
+		if len(c.batch.Digests) > 0 {
+			l.verified = c.batch.To
+		}
+	})
+	r.advance(func(p *position) {
+		p.timeline, p.rev, p.decided, p.staged, p.target = c.batch.Timeline, c.batch.To, c.batch.Decided, 0, 0
+	})
+	r.changes.publish(c.changed)
+	r.measureLag()
+	nudge(r.kick)
+	if c.left || c.batch.From == 0 {
+		nudge(r.dirty)
+	}
+	return r.measureOutbox()
+}
+
+// writePart keeps a part of a catch-up: in the stage, so that readers see the
+// old prefix until the new one is whole, or at once in a base that nobody reads
+// because it is being filled.
+func (c *change) writePart() error {
+	direct := c.batch.From == 0
+	err := c.tryPart(direct, direct)
+	if direct && errIsSchema(err) {
+		err = c.tryPart(true, false)
+	}
+	if err != nil {
+		return fmt.Errorf("keep items up to %d: %w", c.batch.Upto, err)
+	}
+	c.r.cfg.Metrics.batchSize.WithLabelValues("base").Observe(float64(len(c.items)))
+	c.r.advance(func(p *position) { p.staged, p.target = c.batch.Upto, c.batch.To })
+	return nil
+}
+
+// tryPart writes the items into the base if direct is set, else into the stage.
+// Definitions of entities and fields go there too unless metadata is set:
+// half of a catalogue may be no schema.
+func (c *change) tryPart(direct, metadata bool) error {
+	return c.r.base.Update(func(tx *store.Tx) error {
+		c.tx, c.changed, c.touched = tx, nil, nil
+		if metadata {
+			if err := c.putStagedMetadata(); err != nil {
+				return err
+			}
+		}
+		if err := c.writeItems(direct, metadata); err != nil {
+			return err
+		}
+		if metadata {
+			if err := c.schemaNow(); err != nil {
+				return err
+			}
+		}
+		for _, o := range c.notes {
+			if err := tx.PutOutcome(o); err != nil {
+				return err
+			}
+		}
+		at := binary.BigEndian.AppendUint64(nil, uint64(c.batch.Upto))
+		if err := tx.SetMeta(metaStaged, binary.BigEndian.AppendUint64(at, uint64(c.batch.To))); err != nil {
+			return err
+		}
+		if err := addStagedWhole(tx, c.whole); err != nil {
+			return err
+		}
+		return tx.SetTimeline(c.batch.Timeline)
+	})
+}
+
+// writeItems writes in the order of the keys, so that pages are filled one after
+// the other. Of two items of one record the later one counts.
+func (c *change) writeItems(direct, metadata bool) error {
+	sortItems(c.items)
+	for i := range c.items {
+		it := &c.items[i]
+		if i+1 < len(c.items) && sameRecord(it, &c.items[i+1]) {
+			continue
+		}
+		write := stageItem
+		if direct && (metadata || !isMetadata(it.Entity)) {
+			write = func(_ *store.Tx, it *syncproto.Item) error { return c.put(it) }
+		}
+		if err := write(c.tx, it); err != nil {
+			return err
+		}
+		if metadata && isMetadata(it.Entity) && (i+1 == len(c.items) || !isMetadata(c.items[i+1].Entity)) {
+			if err := c.schemaNow(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
+)
+
+// renumber puts the edits that an old copy of the disk has taken behind the ones
+// that the masters have of this node.
+//
+// Simple version: each unsent Mutation gets the next number after w.LastSeq and
+// is chained to the one before. What complicates it: the outbox of the copy may
+// hold Mutations that were sent after the copy was made. Those were there when
+// this disk was first opened without having met a master since, and the masters
+// have them, because the original sent them in order; they stay and the feed
+// will settle them. If the copy was made while the node was itself offline, the
+// two kinds cannot be told apart for the time before the copy: these Mutations
+// are sent again, for a repeated edit is seen and a lost one is not.
+func renumber(j *store.JTx, id *store.Identity, w *syncproto.Welcome) (*renumbering, error) {
+	opened, err := number(j, metaOpened)
+	if err != nil {
+		return nil, err
+	}
+	moved, known, err := unsent(j, crm.Seq(opened))
+	if err != nil {
+		return nil, err
+	}
+	next, chain := w.LastSeq+1, w.LastHash
+	out := &renumbering{had: id.NextSeq - 1, masters: w.LastSeq, known: known, names: map[crm.Seq]crm.Seq{}}
+	for i, m := range moved {
+		out.names[m.Seq] = next + crm.Seq(i)
+	}
+	for i := range moved {
+		if chain, err = move(j, &moved[i], out.names, chain); err != nil {
+			return nil, err
+		}
+	}
+	id.NextSeq, id.Chain = next+crm.Seq(len(moved)), chain
+	out.last = id.NextSeq - 1
+	return out, setNumber(j, metaOpened, uint64(next))
+}
+
+// A renumbering says what renumber did.
+type renumbering struct {
+	had, masters, last crm.Seq             // the newest Seq before, of the masters, and now
+	known              []crm.Seq           // of the outbox, taken to be what the masters have
+	names              map[crm.Seq]crm.Seq // old number → new one
+}
+
+// move appends m under its new number and returns the chain hash after it.
+func move(j *store.JTx, m *movable, names map[crm.Seq]crm.Seq, prev crm.ChainHash) (crm.ChainHash, error) {
+	if err := j.DropTail(m.Seq); err != nil {
+		return prev, err
+	}
+	rename(&m.Mutation, names, prev)
+	encoded := crm.AppendMutation(nil, &m.Mutation)
+	chain := crm.Chain(prev, encoded)
+	return chain, j.Append(store.Entry{Seq: m.Seq, At: m.at, Chain: chain, Bytes: encoded})
+}
+
+// A movable is a Mutation of the outbox under its old number.
+type movable struct {
+	crm.Mutation
+	at int64
+}
+
+// unsent takes the Mutations from opened on out of the outbox into the tail,
+// and with them, since the queue is settled from its front, those before, which
+// the masters have.
+func unsent(j *store.JTx, opened crm.Seq) (moved []movable, known []crm.Seq, err error) {
+	for e, err := range j.Outbox(0) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.Seq < opened {
+			known = append(known, e.Seq)
+			continue
+		}
+		m, err := crm.DecodeMutation(e.Bytes)
+		if err != nil {
+			return nil, nil, fmt.Errorf("outbox entry %d: %w", e.Seq, err)
+		}
+		moved = append(moved, movable{*m, e.At})
+	}
+	all := slices.Clone(known)
+	for _, m := range moved {
+		all = append(all, m.Seq)
+	}
+	for _, seq := range all {
+		if _, err := j.Untouch(seq); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(all) > 0 {
+		_, err = j.Settle(all[len(all)-1], 0)
+	}
+	return moved, known, err
+}
+
+// rename gives m its new number, and follows the new numbers of the edits that
+// its author's screen showed.
+func rename(m *crm.Mutation, names map[crm.Seq]crm.Seq, prev crm.ChainHash) {
+	m.Seq, m.Prev = names[m.Seq], prev
+	for i := range m.Ops {
+		if seq, ok := names[m.Ops[i].Seen.Seq]; ok {
+			m.Ops[i].Seen.Seq = seq
+		}
+	}
+}
+
+// renumbered makes a renumbering known, also to those who wait for an old number.
+func (r *Replica) renumbered(n *renumbering) {
+	r.cfg.Logger.Error("this disk was rolled back: its new edits were renumbered", "had", n.had, "masters_have", n.masters, "renumbered", len(n.names), "taken_to_be_sent", n.known)
+	r.cfg.Metrics.resync.WithLabelValues("rollback").Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for old, seq := range n.names {
+		r.moves[old] = seq
+	}
+	r.rolledBack = false
+	r.pos.last = max(r.pos.last, n.last)
+}
+
+// renamed returns the number under which a Mutation of this node goes now.
+func (r *Replica) renamed(seq crm.Seq) crm.Seq {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		now, ok := r.moves[seq]
+		if !ok || now == seq {
+			return seq
+		}
+		seq = now
+	}
+}
+
+// chainLost reports whether this node cannot chain an edit to the one before,
+// because its journal is older than its base.
+func (r *Replica) chainLost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rolledBack
+}
+
+// refoldAll folds the overlay anew from the outbox.
+func (r *Replica) refoldAll() error {
+	return r.journal.Update(func(j *store.JTx) error {
+		return r.base.View(func(tx *store.Tx) error {
+			if rev, err := tx.Rev(); err != nil || rev == 0 {
+				return err
+			}
+			f, err := r.newFolder(j, tx)
+			if err != nil {
+				return err
+			}
+			return f.all()
+		})
+	})
+}

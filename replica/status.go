@@ -1,0 +1,64 @@
+package replica
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// A Status says how the node is. Times are UTC; zero times and Revs mean never.
+type Status struct {
+	Site      string     `json:"site"`
+	Node      crm.NodeID `json:"node"`
+	Ready     bool       `json:"ready"`
+	Connected bool       `json:"connected"`
+	Master    string     `json:"master,omitempty"`  // address of the master in session, or of the last one
+	Trouble   string     `json:"trouble,omitempty"` // why there is no session
+	Code      crm.Code   `json:"code,omitempty"`    // of Trouble: fenced and frozen need a person
+
+	RTT    time.Duration `json:"rtt_ns"`
+	Offset time.Duration `json:"offset_ns"` // how far the master's clock is ahead
+
+	Timeline   uint64    `json:"timeline"`
+	Cursor     crm.Rev   `json:"cursor"`
+	Head       crm.Rev   `json:"head"` // of the masters, as far as heard
+	AsOf       time.Time `json:"as_of,omitzero"`
+	LagSeconds float64   `json:"lag_seconds"` // since AsOf
+
+	Seq     crm.Seq `json:"seq"`     // of the newest edit of this node
+	Decided crm.Seq `json:"decided"` // edits up to here are decided
+	Outbox  struct {
+		Entries int       `json:"entries"`
+		Bytes   int       `json:"bytes"`
+		Oldest  time.Time `json:"oldest,omitzero"`
+	} `json:"outbox"`
+
+	Verified crm.Rev           `json:"verified"`          // the last Rev at which digests were compared and equal
+	Suspect  []crm.TerritoryID `json:"suspect,omitempty"` // territories found to differ, not repaired yet
+	Staged   crm.Rev           `json:"staged,omitempty"`  // a catch-up or bootstrap has come this far
+	Target   crm.Rev           `json:"target,omitempty"`  // where it leads
+}
+
+// Status returns how the node is now.
+func (r *Replica) Status() Status {
+	ready := r.Ready() == nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l, p := &r.link, r.pos
+	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.session != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
+		Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
+		Verified: l.verified, Suspect: slices.Sorted(maps.Keys(l.suspect)), Staged: p.staged, Target: p.target}
+	if l.trouble != nil {
+		s.Trouble, s.Code = l.trouble.Error(), crm.CodeOf(l.trouble)
+	}
+	if !l.asOf.IsZero() {
+		s.LagSeconds = max(0, r.cfg.Now().Sub(l.asOf).Seconds())
+	}
+	s.Outbox.Entries, s.Outbox.Bytes = r.outbox.Entries, r.outbox.Bytes
+	if r.outbox.Oldest != 0 {
+		s.Outbox.Oldest = time.UnixMilli(r.outbox.Oldest).UTC()
+	}
+	return s
+}
