@@ -1,0 +1,35 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) searchCommand() *cobra.Command {
+	var entities []string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "search WORD...", Short: "Find records by the beginnings of words", Args: want("WORD..."),
+		Example: `  tradepost search hausler --entity account,contact`,
+	}
+	cmd.Flags().StringSliceVar(&entities, "entity", nil, "entities to look in (default: all)")
+	cmd.Flags().IntVar(&limit, "limit", 20, "records at most, up to 100")
+	c.completeFlag(cmd, "entity", entityNames)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		api, err := c.client()
+		if err != nil {
+			return err
+		}
+		hits, err := api.Search(cmd.Context(), strings.Join(args, " "), entities, limit)
+		if err != nil {
+			return err
+		}
+		g := columns("entity", "id", "title")
+		for _, h := range hits {
+			g.add(h.Entity, h.ID, h.Title)
+		}
+		return c.print(list(hits), g.render)
+	}
+	return cmd
+}
