@@ -72,12 +72,13 @@ func (c *Cluster) prepareDir() (err error) {
 // Close stops every node and returns when all their goroutines have ended. It
 // removes the directory if it was a temporary one and is not to be kept.
 func (c *Cluster) Close() error {
-	var errs []error
 	members := c.Members()
-	slices.Reverse(members) // the branches first: they would look for other masters
-	for _, m := range members {
-		errs = append(errs, m.Stop())
+	errs := make([]error, len(members))
+	var stopping sync.WaitGroup
+	for i, m := range members {
+		stopping.Go(func() { errs[i] = m.Stop() })
 	}
+	stopping.Wait()
 	c.running.Wait()
 	errs = append(errs, c.net.Close())
 	if c.madeDir {

@@ -18,6 +18,13 @@ func Run(ctx context.Context, o Options, env node.Env, w io.Writer) (err error) 
 	o = o.withDefaults()
 	fmt.Fprintf(w, "Starting %d masters and %d branches with %d accounts …\n", o.Masters, o.Sites, o.Accounts)
 	start := time.Now()
+	if o.Progress == nil && o.Accounts >= 1000 {
+		o.Progress = func(n int) {
+			if n%(o.Accounts/5) == 0 {
+				fmt.Fprintf(w, "  %d accounts decided after %s\n", n, ms(time.Since(start)))
+			}
+		}
+	}
 	c, err := New(ctx, o, env)
 	if err != nil {
 		if ctx.Err() != nil {

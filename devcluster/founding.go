@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
@@ -53,7 +54,7 @@ func (c *Cluster) foundMasters(ctx context.Context, places []wansim.Site) error 
 	for i, place := range places {
 		m := c.add(fmt.Sprintf("m%d", i+1), auth.RoleMaster, headOffice, place)
 		if i > 0 {
-			if err := c.join(ctx, m); err != nil {
+			if err := c.admit(ctx, m); err != nil {
 				return err
 			}
 			continue
@@ -86,8 +87,8 @@ func (c *Cluster) voting(ctx context.Context, want int) error {
 	return err
 }
 
-// join makes m's directory with a token of the leader and starts it.
-func (c *Cluster) join(ctx context.Context, m *Member) error {
+// admit makes m's directory with a token of the leader and starts it.
+func (c *Cluster) admit(ctx context.Context, m *Member) error {
 	leader, err := c.Leader(ctx)
 	if err != nil {
 		return err
@@ -107,10 +108,18 @@ func (c *Cluster) join(ctx context.Context, m *Member) error {
 	if _, err := node.Join(ctx, m.settings, m.Role, text, m.env(m.host)); err != nil {
 		return err
 	}
+	return m.Start()
+}
+
+// join admits m and waits until it can serve.
+func (c *Cluster) join(ctx context.Context, m *Member) error {
+	if err := c.admit(ctx, m); err != nil {
+		return err
+	}
 	return c.launch(ctx, m)
 }
 
-// launch starts m and waits until it can serve.
+// launch starts m, unless it is up, and waits until it can serve.
 func (c *Cluster) launch(ctx context.Context, m *Member) error {
 	if err := m.Start(); err != nil {
 		return err
@@ -219,6 +228,7 @@ func (c *Cluster) seedAccounts(ctx context.Context, data *sample.Data) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	var done atomic.Int64
 	for first := range seeders {
 		wg.Go(func() {
 			for i := first; i < c.opts.Accounts; i += seeders {
@@ -227,6 +237,9 @@ func (c *Cluster) seedAccounts(ctx context.Context, data *sample.Data) error {
 						cancel(fmt.Errorf("account %d: %w", i+1, err))
 						return
 					}
+				}
+				if n := done.Add(1); c.opts.Progress != nil {
+					c.opts.Progress(int(n))
 				}
 			}
 		})

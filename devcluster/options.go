@@ -24,20 +24,21 @@ const (
 // Options say what a cluster consists of. The zero Options are 3 masters in
 // Europe and 3 branches far from each other, without data.
 type Options struct {
-	Sites     int            // branches; 0 means 3, or as many as there are Cities
-	Cities    []string       // where the branches stand, of the WAN's; empty: far from each other
-	WAN       string         // "world", the default, or the path of a CSV table of round trips
-	Matrix    *wansim.Matrix // used instead of WAN, if not nil
-	Masters   int            // 0 means 3; at most 7
-	Accounts  int            // of the sample data; 0: no data
-	Dir       string         // where the nodes' directories are made; "" is a temporary directory
-	Keep      bool           // leaves a temporary directory there at the end
-	HTTPPort  int            // of the first node on 127.0.0.1, the others count on; 0: any free ports
-	Seed      uint64         // of the sample data, and of loss on the WAN
-	Bandwidth int64          // bytes/s of each direction between two cities; 0 is unlimited
-	Loss      float64        // 0..1, of packets between cities
-	Story     bool           // Run tells the story and ends
-	Virtual   bool           // time is a synctest bubble's: no port outside the simulated WAN is opened
+	Sites     int                // branches; 0 means 3, or as many as there are Cities
+	Cities    []string           // where the branches stand, of the WAN's; empty: far from each other
+	WAN       string             // "world", the default, or the path of a CSV table of round trips
+	Matrix    *wansim.Matrix     // used instead of WAN, if not nil
+	Masters   int                // 0 means 3; at most 7
+	Accounts  int                // of the sample data; 0: no data
+	Dir       string             // where the nodes' directories are made; "" is a temporary directory
+	Keep      bool               // leaves a temporary directory there at the end
+	HTTPPort  int                // of the first node on 127.0.0.1, the others count on; 0: any free ports
+	Seed      uint64             // of the sample data, and of loss on the WAN
+	Bandwidth int64              // bytes/s of each direction between two cities; 0 is unlimited
+	Loss      float64            // 0..1, of packets between cities
+	Story     bool               // Run tells the story and ends
+	Progress  func(accounts int) // told how many sample accounts are decided, from several goroutines; may be nil
+	Virtual   bool               // time is a synctest bubble's: no port outside the simulated WAN is opened
 }
 
 func badOption(item, format string, args ...any) error {

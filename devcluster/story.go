@@ -3,6 +3,7 @@ package devcluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -233,15 +234,23 @@ func sameSeqs(waiting []httpapi.OutboxEntry, seqs []crm.Seq) bool {
 
 // killLeader is step 6.
 func (s *story) killLeader(ctx context.Context) (err error) {
+	if s.killed, err = s.c.Leader(ctx); err != nil {
+		return err
+	}
 	start := time.Now()
-	if s.killed, err = s.c.KillLeader(ctx); err != nil {
+	killed := make(chan error, 1)
+	go func() { killed <- s.killed.Crash() }() // which also waits for what is left of it
+	err = s.c.await(ctx, "another master to lead", func() error {
+		if m := s.c.leader(); m == nil || m == s.killed {
+			return errNoLeader
+		}
+		return nil
+	})
+	took := time.Since(start)
+	if err := errors.Join(err, <-killed); err != nil {
 		return err
 	}
-	leader, err := s.c.Leader(ctx)
-	if err != nil {
-		return err
-	}
-	s.row(leader != s.killed, "the Raft leader is killed; another master leads", "after "+ms(time.Since(start)), "another master, by itself")
+	s.row(!s.killed.Up(), "the Raft leader is killed; another master leads", "after "+ms(took), "another master, by itself")
 	client, err := s.own(s.second)
 	if err != nil {
 		return err

@@ -219,6 +219,26 @@ func TestCluster_RestartGoesOn(t *testing.T) {
 	})
 }
 
+func TestCluster_AMasterAnnouncesItsNewAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		http := ""
+		r := newRig(t, 1, func(_ int, c *Config) { c.LogStore, c.HTTPAddress = "bbolt", http })
+		m := r.leader()
+		r.kill(m)
+		http = "m1:8080"
+		r.start(m, 1)
+		r.waitFor("the record to follow", func() bool {
+			n, ok := m.facts(1)
+			return ok && n.HTTP == http
+		})
+		head := m.ledger.head()
+		time.Sleep(time.Minute)
+		if now := m.ledger.head(); now != head {
+			t.Errorf("the head went from %d to %d while nothing happened", head, now)
+		}
+	})
+}
+
 func TestCluster_TransferLeader(t *testing.T) {
 	inRig(t, 3, func(t *testing.T, r *rig) {
 		m, to := r.leader(), r.follower()

@@ -110,10 +110,19 @@ func TestFeed_GrantRevokeGrantAgain(t *testing.T) {
 
 		b.until(r.setGrants(m, "warsaw", "north"))
 		r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityAccount, Record: gone, Seen: crm.Token{Rev: crm.Pending - 1}})
-		r.commit(m, createAccount(newID(), "Minho SA", "south"))
+		rev := r.commit(m, createAccount(newID(), "Minho SA", "south"))
+		for b.cursor < rev {
+			batch := want[*syncproto.Batch](b)
+			for _, it := range batch.Items {
+				if it.Entity == entityAccount {
+					t.Errorf("account %s came without a grant", it.ID)
+				}
+			}
+			b.apply(batch)
+		}
 
 		// While the grant was gone the branch kept the records: purging is its part.
-		rev := r.setGrants(m, "warsaw", "north", "south")
+		rev = r.setGrants(m, "warsaw", "north", "south")
 		for b.cursor < rev {
 			batch := want[*syncproto.Batch](b)
 			if batch.To >= rev && !slices.Equal(batch.Whole, []crm.TerritoryID{south}) {
@@ -273,8 +282,11 @@ func TestFeed_CatchUpInPartsIsAnExactPrefix(t *testing.T) {
 			func() { r.commit(m, patch(entityNote, notes[0], noteText, crm.TextValue("changed"))) },
 			func() { r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityNote, Record: notes[1], Seen: seen}) },
 			func() { r.commit(m, patch(entityAccount, accounts[0], accountTerritory, crm.TextValue("south"))) },
-			func() { r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityAccount, Record: accounts[11], Seen: seen}) },
+			func() {
+				r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityAccount, Record: accounts[11], Seen: seen})
+			},
 			func() { r.setGrants(m, "warsaw", "south") },
+			func() { r.commit(m, patch(entityAccount, accounts[3], accountTerritory, crm.TextValue("east"))) },
 			func() { r.commit(m, createAccount(newID(), "late", "south")) },
 		}
 
@@ -293,7 +305,11 @@ func TestFeed_CatchUpInPartsIsAnExactPrefix(t *testing.T) {
 				between[parts]()
 				r.awaitHead(m)
 			}
-			if parts++; parts == 3 { // the session ends and another one goes on
+			if parts++; parts == 3 { // the session ends, the grant comes and goes, and another session goes on
+				r.setGrants(m, "warsaw", "north")
+				r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityNote, Record: notes[10], Seen: seen})
+				r.setGrants(m, "warsaw", "north", "south")
+				r.awaitHead(m)
 				f = stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Staged: batch.Upto})
 			}
 		}

@@ -30,6 +30,7 @@ type submission struct {
 // Fenced is set.
 type reply struct {
 	Last    crm.Seq         // the node's Mutations up to here are durable in the log
+	Index   uint64          // of the entry that holds them
 	Results []decided       // if this master leads: one a Mutation that was taken
 	Gap     crm.Seq         // if not 0: the number that is expected
 	Fork    bool            // the node is frozen
@@ -73,12 +74,12 @@ func errNoLeader(op string) error {
 }
 
 func (m *Master) propose(ctx context.Context, s submission) (reply, error) {
-	results, _, err := m.ledger.propose(ctx, pushEntry{Node: s.Node, Incarnation: s.Incarnation,
+	results, index, err := m.ledger.propose(ctx, pushEntry{Node: s.Node, Incarnation: s.Incarnation,
 		ReceivedMillis: m.millis(), OffsetMillis: s.OffsetMillis, Mutations: s.Mutations})
 	if err != nil {
 		return reply{}, err
 	}
-	r := reply{Last: s.First - 1}
+	r := reply{Last: s.First - 1, Index: index}
 	for _, d := range results {
 		if d.Gap != 0 || d.Fork || d.Fenced != 0 {
 			r.Gap, r.Fork, r.Fenced = d.Gap, d.Fork, d.Fenced
@@ -105,7 +106,7 @@ func (m *Master) forward(ctx context.Context, to crm.NodeID, s submission) (repl
 	if !ok {
 		return reply{}, unexpected(answer)
 	}
-	r := reply{Last: f.LastSeq}
+	r := reply{Last: f.LastSeq, Index: f.RaftIndex}
 	switch f.Code {
 	case "":
 	case codeGap:
@@ -222,7 +223,7 @@ func (m *Master) forwarded(ctx context.Context, f *syncproto.Forward) *syncproto
 	case r.Fenced != 0:
 		out.Code = crm.CodeFenced
 	}
-	out.LastSeq = r.Last
+	out.LastSeq, out.RaftIndex = r.Last, r.Index
 	return out
 }
 

@@ -294,6 +294,9 @@ func (m *Master) Freeze(ctx context.Context, n crm.NodeID, reason string) error 
 // does not matter who led when a master joined or was removed.
 func (m *Master) memberLoop(ctx context.Context) error {
 	return every(ctx, memberEvery, func() {
+		if err := m.announce(ctx); err != nil {
+			m.log.Debug("this master's record was not brought up to date", "error", err)
+		}
 		if _, _, self := m.ledger.leader(); !self {
 			return
 		}
@@ -303,6 +306,35 @@ func (m *Master) memberLoop(ctx context.Context) error {
 			m.log.Debug("the masters' configuration was not changed", "error", err)
 		}
 	})
+}
+
+// announce makes this master's record say where it is reached now. It can do so
+// only while it hears from a leader.
+func (m *Master) announce(ctx context.Context) error {
+	n, listed := m.facts(m.node)
+	if id, _, _ := m.ledger.leader(); !listed || !n.Active || id == "" {
+		return nil
+	}
+	var cells []crm.Input
+	for _, c := range []struct {
+		field    crm.FieldID
+		old, now string
+	}{{crm.NodeSync, n.Sync, m.cfg.SyncAddress}, {crm.NodeHTTP, n.HTTP, m.cfg.HTTPAddress}, {crm.NodeCity, n.City, m.cfg.City}, {crm.NodeRaft, n.Raft, m.cfg.RaftAddress}} {
+		if c.old != c.now {
+			cells = append(cells, crm.Input{Field: c.field, Value: crm.TextValue(c.now)})
+		}
+	}
+	if len(cells) == 0 {
+		return nil
+	}
+	m.log.Info("this master's addresses changed; its record follows", "fields", len(cells))
+	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
+	defer cancel()
+	r, err := m.Commit(ctx, crm.Request{Actor: "cluster", Intent: "node.announce", Ops: []crm.Op{{Kind: crm.OpPatch, Entity: crm.EntityNode, Record: n.Record, Seen: n.Token, Cells: cells}}})
+	if err != nil {
+		return err
+	}
+	return rejected("announce", r.Outcome)
 }
 
 func (m *Master) tendMembers(ctx context.Context) error {

@@ -69,8 +69,8 @@ type rigMaster struct {
 
 var rigCities = []string{"Frankfurt", "Paris", "Amsterdam"}
 
-// inRig runs fn in a bubble with a cluster of that many masters, of two
-// territories, north and south, and of two sites that hold one each.
+// inRig runs fn in a bubble with a cluster of that many masters, of three
+// territories, north, south and east, and of two sites that hold one each.
 func inRig(t *testing.T, masters int, fn func(*testing.T, *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { fn(t, newRig(t, masters, nil)) })
@@ -92,7 +92,7 @@ func newRig(t *testing.T, masters int, edit func(n int, c *Config)) *rig {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err = m.Bootstrap(ctx, Initial{Catalogue: testCatalogue(),
-		Territories: []InitialTerritory{{"north", "North"}, {"south", "South"}},
+		Territories: []InitialTerritory{{"north", "North"}, {"south", "South"}, {"east", "East"}},
 		Sites: []InitialSite{{Name: "warsaw", City: "Warsaw", Territories: []string{"north"}, Home: "north"},
 			{Name: "madrid", City: "Madrid", Territories: []string{"south"}, Home: "south"}}})
 	if err != nil {
@@ -594,17 +594,25 @@ func (b *branch) equals(m *rigMaster, territories ...crm.TerritoryID) {
 				live[k] = true
 				got := b.base[k]
 				if got == nil || !bytes.Equal(crm.AppendRecord(nil, got), crm.AppendRecord(nil, rec)) {
-					b.r.t.Errorf("record %s: the branch has\n%+v, the master\n%+v", e.ID, got, rec)
+					b.r.t.Errorf("%s: the branch has %s", brief(rec), brief(got))
 				}
 			}
 		}
 		for k, rec := range b.base {
 			if !live[k] && !rec.Deleted {
-				b.r.t.Errorf("the branch holds %+v, which is not the master's in %v", rec, territories)
+				b.r.t.Errorf("the branch holds %s, which is not the master's in %v", brief(rec), territories)
 			}
 		}
 		return nil
 	})
+}
+
+// brief names a record in an error.
+func brief(r *crm.Record) string {
+	if r == nil {
+		return "nothing"
+	}
+	return fmt.Sprintf("record %s of entity %d in territory %d at rev %d, entered at %d", r.ID, r.Entity, r.Territory, r.Stamp.Rev, r.Entered)
 }
 
 func territory(r *rig, code string) (id crm.TerritoryID) {

@@ -21,9 +21,9 @@ const (
 	sessionLife = 12 * time.Hour
 	// sessionSilence ends a session whose replica neither says anything nor takes
 	// anything for so long.
-	sessionSilence = time.Minute
+	sessionSilence = 90 * time.Second
 	// heartbeatEvery is the time between two questions to a replica.
-	heartbeatEvery = 15 * time.Second
+	heartbeatEvery = 30 * time.Second
 	// maxPushes is how many pushes of a replica wait for the one before.
 	maxPushes = 4
 	// maxAsks is how many questions of a replica are answered at once.

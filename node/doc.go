@@ -12,7 +12,7 @@
 //	tokens.json           bearer tokens of the HTTP API, hashed
 //	admin.token           the first bearer token, for the CLI on this machine
 //	journal.db  base.db   of a replica (DESIGN §5.4)
-//	fsm.db  raft/         of a master (DESIGN §6)
+//	master.db  raft/      of a master (DESIGN §6)
 //
 // Time, randomness, dialling and listening are fields of [Env], so that a whole
 // cluster runs in one process over a simulated WAN.

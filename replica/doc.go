@@ -24,5 +24,6 @@
 //   - The Cursor never goes back within a timeline.
 //
 // Lock order: commits.turn, then the journal's transaction, then the base's,
-// then Replica.mu. Nothing waits for a file while it holds Replica.mu.
+// then Replica.mu; Replica.measuring before the journal's. Nothing waits for a
+// file while it holds Replica.mu.
 package replica

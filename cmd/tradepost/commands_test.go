@@ -126,7 +126,7 @@ func TestOperatorCommands(t *testing.T) {
 	wants(t, ok(t, d, "wan", "show"), "255.5 ms", "cut")
 	ok(t, d, "wan", "heal")
 	wants(t, ok(t, d, "wan", "show"), "up")
-	wants(t, ok(t, d, "status"), "ready", "yes", "outbox.depth")
+	wants(t, ok(t, d, "status"), "ready", "yes", "outbox.depth", "80ms")
 	d.mu.Lock()
 	d.unready = errors.New("no master was heard yet")
 	d.mu.Unlock()

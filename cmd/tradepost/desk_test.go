@@ -82,7 +82,7 @@ func (d *desk) serve() {
 		Node: d, Role: "replica", Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Now: d.clock,
 		Authenticate: func(h string) (string, error) { _, actor, err := tokens.Check(h); return actor, err },
 		Status: func(context.Context) (any, error) {
-			return map[string]any{"site": "lisbon", "cursor": 12, "outbox": map[string]int{"depth": 0}}, nil
+			return map[string]any{"site": "lisbon", "cursor": 12, "rtt_ns": 80_000_000, "outbox": map[string]int{"depth": 0}}, nil
 		},
 		Outbox: func(context.Context) ([]httpapi.OutboxEntry, error) {
 			return []httpapi.OutboxEntry{{Seq: 7, At: noon, Actor: "ana", Intent: "account.patch", Bytes: 120, Ops: []crm.OpText{{Op: "patch", Entity: "account"}}}}, nil

@@ -34,6 +34,7 @@ var settingFlags = []settingFlag{
 	{"advertise-raft", "address that others reach --raft at", func(s *node.Settings) *string { return &s.Advertise.Raft }},
 	{"advertise-gossip", "address that others reach --gossip at", func(s *node.Settings) *string { return &s.Advertise.Gossip }},
 	{"city", "city, shown beside the node", func(s *node.Settings) *string { return &s.City }},
+	{"country", "ISO 3166 code of the country, shown beside the city", func(s *node.Settings) *string { return &s.Country }},
 	{"preset", "master: Raft timing, region or wide", func(s *node.Settings) *string { return &s.Preset }},
 	{"raft-log", "master: Raft log store, wal or bbolt", func(s *node.Settings) *string { return &s.RaftLog }},
 	{"log-level", "debug, info, warn or error", func(s *node.Settings) *string { return &s.LogLevel }},

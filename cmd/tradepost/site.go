@@ -10,7 +10,7 @@ import (
 )
 
 func (c *cli) siteCommand() *cobra.Command {
-	return grouped(&cobra.Command{Use: "site", Short: "The places where people work"}, c.siteAdd(),
+	return grouped(&cobra.Command{Use: "site", Short: "The places where people work", Long: "The places where people work. Only a master changes them."}, c.siteAdd(),
 		c.recordsOf("site", "List the sites", "name", "city", "country", "home_territory", "territories"))
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
@@ -81,6 +82,10 @@ func flatten(g *grid, path string, n *yaml.Node) {
 			flatten(g, fmt.Sprintf("%s[%d]", path, i), k)
 		}
 	default:
-		g.add(strings.ReplaceAll(path, "_", " "), n.Value)
+		name, value := path, n.Value
+		if d, err := time.ParseDuration(value + "ns"); err == nil && strings.HasSuffix(path, "_ns") {
+			name, value = strings.TrimSuffix(path, "_ns"), d.Round(10*time.Microsecond).String()
+		}
+		g.add(strings.ReplaceAll(name, "_", " "), value)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func (c *cli) territoryCommand() *cobra.Command {
-	return grouped(&cobra.Command{Use: "territory", Short: "The sets of records that travel together"}, c.territoryAdd(),
+	return grouped(&cobra.Command{Use: "territory", Short: "The sets of records that travel together", Long: "The sets of records that travel together. Only a master changes them."}, c.territoryAdd(),
 		c.recordsOf("territory", "List the territories", "code", "name", "number"), c.territoryGrant(), c.territoryRevoke())
 }
 
