@@ -24,8 +24,7 @@ type Cluster struct {
 	env     node.Env // what the nodes have in common
 	net     *wansim.Network
 	dir     string
-	madeDir bool // dir is to be removed at the end
-	cluster string
+	madeDir bool           // dir is to be removed at the end
 	running sync.WaitGroup // the nodes' Run
 	failed  chan error     // capacity 1: the first node that ended by itself
 
@@ -161,9 +160,6 @@ func (c *Cluster) settings(m *Member, n int) node.Settings {
 	}
 	if m.Role == auth.RoleMaster {
 		s.Listen.Sync, s.Listen.Raft = m.Name+":7400", m.Name+":7401"
-	}
-	if c.opts.Virtual {
-		s.RaftLog = "bbolt" // raft-wal has a goroutine that no bubble outlives
 	}
 	return s
 }

@@ -33,6 +33,7 @@ const stepTime = 5 * time.Minute
 // to w, line by line. The error says how many lines did not hold, or what ended
 // the story early.
 func Story(ctx context.Context, c *Cluster, w io.Writer) error {
+	fmt.Fprintf(w, storyLine, "", "WHAT", "MEASURED", "EXPECTED", "")
 	rows, err := TellStory(ctx, c, func(r Row) { printRow(w, r) })
 	broken := slices.DeleteFunc(rows, func(r Row) bool { return r.Held })
 	switch {
@@ -45,12 +46,14 @@ func Story(ctx context.Context, c *Cluster, w io.Writer) error {
 	return nil
 }
 
+const storyLine = "%2s  %-53s  %-44s  %-44s  %s\n"
+
 func printRow(w io.Writer, r Row) {
 	held := "held"
 	if !r.Held {
 		held = "BROKEN"
 	}
-	fmt.Fprintf(w, "%2d  %-52s  %-34s  %-40s  %s\n", r.Step, r.What, r.Measured, r.Expected, held)
+	fmt.Fprintf(w, storyLine, fmt.Sprint(r.Step), r.What, r.Measured, r.Expected, held)
 }
 
 // TellStory is Story with its rows given to tell, in order, and returned.

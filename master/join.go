@@ -242,6 +242,9 @@ func (m *Master) joined(p joinPlan, ask *syncproto.Join) (*syncproto.Joined, err
 	if out.Cert, err = m.cfg.CA.Sign(ask.CSR, id, m.now(), auth.NodeCertTTL); err != nil {
 		return nil, refusedBy(err)
 	}
+	if m.cfg.Gossip != nil {
+		out.GossipKey = m.cfg.Gossip.Key // of hints only: a replica that others can reach may gossip too
+	}
 	if p.role == auth.RoleMaster {
 		out.CAKey = m.cfg.CAKey
 		if err := m.introduce(out); err != nil {
@@ -253,9 +256,6 @@ func (m *Master) joined(p joinPlan, ask *syncproto.Join) (*syncproto.Joined, err
 
 // introduce adds what masters need to talk to each other.
 func (m *Master) introduce(out *syncproto.Joined) error {
-	if m.cfg.Gossip != nil {
-		out.GossipKey = m.cfg.Gossip.Key
-	}
 	servers, _, err := m.ledger.servers()
 	for _, s := range servers {
 		out.RaftPeers = append(out.RaftPeers, syncproto.RaftPeer{Node: nodeOf(s.ID), Address: string(s.Address)})

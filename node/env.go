@@ -19,6 +19,7 @@ type Env struct {
 	Listen       func(addr string) (net.Listener, error)                  // for other nodes
 	ListenPacket func(addr string) (net.PacketConn, error)                // for gossip; nil means real UDP and TCP
 	ListenHTTP   func(addr string) (net.Listener, error)                  // for people; nil means real TCP
+	Drain        bool                                                     // on stopping, wait for gossip's last timers: virtual time must not be left with any
 	NoHTTP       bool                                                     // serve no HTTP: a node in virtual time has no real port
 	Wan          *httpapi.Wan                                             // the simulated WAN the node stands in; nil at real nodes
 	Logger       *slog.Logger

@@ -106,7 +106,7 @@ func (n *Node) gossipConfig() (*gossip.Config, error) {
 		return nil, dirError("open node", n.set.path("gossip.key"), "%v", err)
 	}
 	c := &gossip.Config{
-		Key: key, Label: n.id.Cluster, Preset: gossip.WAN, Logger: n.env.Logger, Bind: n.set.Listen.Gossip, Advertise: n.set.Advertise.Gossip, NoDrain: n.env.ListenPacket == nil,
+		Key: key, Label: n.id.Cluster, Preset: gossip.WAN, Logger: n.env.Logger, Bind: n.set.Listen.Gossip, Advertise: n.set.Advertise.Gossip, NoDrain: !n.env.Drain,
 		Meta:  gossip.Meta{Node: uint32(n.id.Node), Role: string(n.id.Role), Site: n.id.Site, HTTP: advertised(n.set.Advertise.HTTP, n.set.Listen.HTTP)},
 		Seeds: func(context.Context) []string { return n.gossipSeeds() },
 	}
