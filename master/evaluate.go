@@ -205,7 +205,7 @@ func (f *fsm) decideNext(n *store.NodeState, e pushEntry, m *crm.Mutation, raw [
 	if err != nil {
 		return decided{}, err
 	}
-	if dec, err = f.write(m, env, dec); err != nil {
+	if err := f.put(dec); err != nil {
 		return decided{}, err
 	}
 	f.rev = env.Rev
@@ -226,42 +226,6 @@ func effectiveHLC(h crm.HLC, offsetMillis, receivedMillis int64, last crm.HLC) c
 	offsetMillis = max(-maxMillis, min(maxMillis, offsetMillis))
 	ms := max(0, min(maxMillis, h.Millis()+offsetMillis))
 	return max(min(crm.NewHLC(ms)|h&0xffff, crm.NewHLC(receivedMillis)), last+1)
-}
-
-// write stores a decision. If it leaves no valid schema, it is undone and the
-// Mutation rejected instead.
-func (f *fsm) write(m *crm.Mutation, env crm.Env, dec crm.Decision) (crm.Decision, error) {
-	if !slices.ContainsFunc(dec.Writes, isMetadata) {
-		return dec, f.put(dec)
-	}
-	// bbolt has no savepoint inside a transaction, so the ones before are
-	// committed; the undoing then loses this decision only.
-	if err := f.recommit(); err != nil {
-		return dec, err
-	}
-	if err := f.put(dec); err != nil {
-		return dec, err
-	}
-	wrong := f.tx.SchemaErr()
-	if wrong == nil {
-		return dec, nil
-	}
-	if crm.CodeOf(wrong) != crm.CodeInvalid {
-		return dec, wrong
-	}
-	if err := f.tx.Rollback(); err != nil {
-		return dec, err
-	}
-	f.tx, f.directory = nil, nil
-	if err := f.begin(); err != nil {
-		return dec, err
-	}
-	dec = rejection(f.tx.Schema(), m, env, crm.CodeInvalid, wrong.Error())
-	return dec, f.put(dec)
-}
-
-func isMetadata(r *crm.Record) bool {
-	return r.Entity == crm.EntityEntity || r.Entity == crm.EntityField
 }
 
 func (f *fsm) put(dec crm.Decision) error {
@@ -341,16 +305,6 @@ func fill(r *crm.Record, values map[crm.FieldID]crm.Value) {
 		}
 	}
 	slices.SortFunc(r.Cells, func(a, b crm.Cell) int { return cmp.Compare(a.Field, b.Field) })
-}
-
-// recommit commits in the middle of an entry and opens the next transaction. A
-// crash then replays the entry from its start, which does no harm because each
-// Mutation's node state was written along with it: the first ones are repeats.
-func (f *fsm) recommit() error {
-	if err := f.commit(); err != nil {
-		return err
-	}
-	return f.begin()
 }
 
 // admit gives a node's disk the next incarnation.
