@@ -58,7 +58,7 @@ func (r *Replica) checkOnce(ctx context.Context) (findings []Finding, settled bo
 			return err
 		}
 		settled = true
-		for _, step := range []func(context.Context) error{k.files, k.position, k.chain, k.overlay} {
+		for _, step := range []func(context.Context) error{k.files, k.position, k.territories, k.chain, k.overlay} {
 			if err := step(ctx); err != nil {
 				return err
 			}
@@ -108,6 +108,25 @@ func (k *check) position(context.Context) error {
 	}
 	if p.timeline == k.shown.timeline && p.decided < k.shown.decided {
 		k.found("base", "meta", metaDecided, "decided went back from %d to %d", k.shown.decided, p.decided)
+	}
+	return nil
+}
+
+// territories looks for records of territories that the site was not granted.
+func (k *check) territories(context.Context) error {
+	a, err := authorOf(k.tx, k.r.cfg.ID.Site)
+	if err != nil || !a.known {
+		return err
+	}
+	for t := range k.tx.Territories() {
+		if a.writable(t) {
+			continue
+		}
+		code, err := territoryCode(k.tx, t)
+		if err != nil {
+			return err
+		}
+		k.found("base", "live", code, "records of a territory that was not granted to this site are held here")
 	}
 	return nil
 }
