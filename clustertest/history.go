@@ -44,8 +44,10 @@ type Tale struct {
 //   - everything parked or rejected is on the attention list;
 //   - nodes are equal.
 func History(ctx context.Context, dir string, seed uint64) (tale Tale, err error) {
-	h := &history{w: newWorld(dir, seed), rand: rand.New(rand.NewPCG(seed, 1)), sums: map[string]int64{}, unknown: map[string]int64{},
-		texts: map[string]bool{}, seen: map[string]bool{}}
+	h := &history{
+		w: newWorld(dir, seed), rand: rand.New(rand.NewPCG(seed, 1)), sums: map[string]int64{}, unknown: map[string]int64{},
+		texts: map[string]bool{}, seen: map[string]bool{},
+	}
 	defer func() { err = errors.Join(err, h.w.close()) }()
 	if err := h.begin(ctx); err != nil {
 		return h.tale, fmt.Errorf("begin: %w", err)

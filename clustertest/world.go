@@ -42,8 +42,10 @@ func newWorld(dir string, seed uint64) *world {
 	for i := range 8 {
 		key[i] = byte(seed >> (8 * i))
 	}
-	return &world{dir: dir, rand: rand.NewChaCha8(key), desks: map[string]*devcluster.Desk{}, ids: map[string]crm.RecordID{},
-		screens: map[string]crm.Token{}, copies: map[string]string{}, edits: map[string][]crm.Seq{}}
+	return &world{
+		dir: dir, rand: rand.NewChaCha8(key), desks: map[string]*devcluster.Desk{}, ids: map[string]crm.RecordID{},
+		screens: map[string]crm.Token{}, copies: map[string]string{}, edits: map[string][]crm.Seq{},
+	}
 }
 
 // start makes the cluster. Sites of spare have a city, but no node yet.

@@ -49,8 +49,10 @@ func New(ctx context.Context, o Options, env node.Env) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{opts: o, env: env, failed: make(chan error, 1),
-		net: wansim.New(wansim.Config{Matrix: m, Seed: o.Seed, Bandwidth: o.Bandwidth, Loss: o.Loss})}
+	c := &Cluster{
+		opts: o, env: env, failed: make(chan error, 1),
+		net: wansim.New(wansim.Config{Matrix: m, Seed: o.Seed, Bandwidth: o.Bandwidth, Loss: o.Loss}),
+	}
 	if err := c.found(ctx, p); err != nil {
 		return nil, errors.Join(fmt.Errorf("start dev cluster: %w", err), c.Close())
 	}

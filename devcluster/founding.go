@@ -154,7 +154,8 @@ func (c *Cluster) foundSites(ctx context.Context, places []wansim.Site) error {
 // AddTerritory makes a territory.
 func (c *Cluster) AddTerritory(ctx context.Context, code, name string) error {
 	return c.decide(ctx, "territory.add", crm.Op{Kind: crm.OpCreate, Entity: crm.EntityTerritory, Record: c.newID(), Cells: []crm.Input{
-		{Field: crm.TerritoryCode, Value: crm.TextValue(code)}, {Field: crm.TerritoryName, Value: crm.TextValue(name)}}})
+		{Field: crm.TerritoryCode, Value: crm.TextValue(code)}, {Field: crm.TerritoryName, Value: crm.TextValue(name)},
+	}})
 }
 
 // AddSite makes a site that holds the territories, of which the first is its

@@ -203,8 +203,10 @@ func compare(views []View) error {
 		if have.Records == want.Records && bytes.Equal(have.Hash[:], want.Hash[:]) {
 			return nil
 		}
-		return &crm.Error{Code: crm.CodeCorrupt, Op: "compare nodes", Item: v.Member.Name,
-			Message: fmt.Sprintf("territory %d holds %d records (%x), and %d (%x) at %s", t, have.Records, have.Hash[:4], want.Records, want.Hash[:4], views[0].Member.Name)}
+		return &crm.Error{
+			Code: crm.CodeCorrupt, Op: "compare nodes", Item: v.Member.Name,
+			Message: fmt.Sprintf("territory %d holds %d records (%x), and %d (%x) at %s", t, have.Records, have.Hash[:4], want.Records, want.Hash[:4], views[0].Member.Name),
+		}
 	}
 	for _, v := range views[1:] {
 		held := v.Granted
@@ -220,8 +222,10 @@ func compare(views []View) error {
 		}
 		for t := range v.Sums {
 			if !slices.Contains(held, t) {
-				return &crm.Error{Code: crm.CodeCorrupt, Op: "compare nodes", Item: v.Member.Name,
-					Message: fmt.Sprintf("it holds %d records of territory %d, which it is not granted", v.Sums[t].Records, t)}
+				return &crm.Error{
+					Code: crm.CodeCorrupt, Op: "compare nodes", Item: v.Member.Name,
+					Message: fmt.Sprintf("it holds %d records of territory %d, which it is not granted", v.Sums[t].Records, t),
+				}
 			}
 		}
 	}

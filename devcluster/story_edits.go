@@ -145,10 +145,12 @@ func (w *clerk) order(ctx context.Context, account string, lines int) {
 	}
 	order := w.s.c.newID().String()
 	ops := []crm.OpText{{Op: "create", Entity: "order", Record: order, Fields: map[string]json.RawMessage{
-		"account": raw(account), "order_date": raw(orderDay), "region": raw(storyRegion)}}}
+		"account": raw(account), "order_date": raw(orderDay), "region": raw(storyRegion),
+	}}}
 	for i := range lines {
 		ops = append(ops, crm.OpText{Op: "create", Entity: "order_line", Record: w.s.c.newID().String(), Fields: map[string]json.RawMessage{
-			"order": raw(order), "product": raw(w.s.product), "line_number": raw(i + 1), "quantity": raw(i + 2), "unit_price": raw(euros(priceCents))}})
+			"order": raw(order), "product": raw(w.s.product), "line_number": raw(i + 1), "quantity": raw(i + 2), "unit_price": raw(euros(priceCents)),
+		}})
 		w.s.tally.lines++
 		w.s.tally.cents += int64(i+2) * priceCents
 	}
@@ -174,8 +176,10 @@ func (s *story) figures(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	report, _, err := client.Report(ctx, httpapi.Summary{Entity: "order_line", Measure: "count as lines, sum(quantity*unit_price) as revenue",
-		Filter: fmt.Sprintf("order.region == %q", storyRegion)})
+	report, _, err := client.Report(ctx, httpapi.Summary{
+		Entity: "order_line", Measure: "count as lines, sum(quantity*unit_price) as revenue",
+		Filter: fmt.Sprintf("order.region == %q", storyRegion),
+	})
 	if err != nil {
 		return err
 	}
