@@ -27,7 +27,6 @@ var layers = [][]string{
 	{"node"},
 	{"devcluster"},
 	{"cmd/tradepost", "clustertest", "processtest"},
-	{"bench"},
 }
 
 func layer(pkg string) int {
