@@ -22,10 +22,7 @@ test:
 check: format vet lint layers
 
 format:
-	@out=$$($(TOOL) gofumpt -l .); if [ -n "$$out" ]; then echo "not formatted (run: make fix):"; echo "$$out"; exit 1; fi
-
-fix:
-	$(TOOL) gofumpt -w .
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not formatted (run: gofmt -w .):"; echo "$$out"; exit 1; fi
 
 vet:
 	$(GO) vet $(PACKAGES)
@@ -55,4 +52,4 @@ bench:
 	cd bench && $(GO) run . $(BENCHFLAGS)
 
 clean:
-	rm -rf tradepost tradepost-dev
+	rm -f tradepost
