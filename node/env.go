@@ -22,6 +22,7 @@ type Env struct {
 	Drain        bool                                                     // on stopping, wait for gossip's last timers: virtual time must not be left with any
 	NoHTTP       bool                                                     // serve no HTTP: a node in virtual time has no real port
 	Wan          *httpapi.Wan                                             // the simulated WAN the node stands in; nil at real nodes
+	Version      string                                                   // of the build, for the metrics
 	Logger       *slog.Logger
 	Fatal        func(error) // a broken invariant or a stalled disk: ends the process
 }
@@ -43,6 +44,9 @@ func (e Env) real() Env {
 	}
 	if e.ListenHTTP == nil {
 		e.ListenHTTP = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+	}
+	if e.Version == "" {
+		e.Version = "unknown"
 	}
 	if e.Logger == nil {
 		e.Logger = slog.Default()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,9 @@ func Open(s Settings, env Env) (*Node, error) {
 	n := &Node{id: id, set: s, env: env, registry: prometheus.NewRegistry()}
 	n.env.Logger = env.Logger.With("node", id.Node, "site", id.Site)
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "tradepost", Name: "build_info", Help: "Which build this is; always 1."}, []string{"version", "goversion"})
+	build.WithLabelValues(env.Version, runtime.Version()).Set(1)
+	n.registry.MustRegister(build)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}

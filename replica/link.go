@@ -74,5 +74,6 @@ func (r *Replica) heard(head crm.Rev, at time.Time, offset, rtt time.Duration) {
 	r.mu.Unlock()
 	r.moved.fire()
 	r.cfg.Metrics.clockOffset.Set(offset.Seconds())
+	r.cfg.Metrics.rtt.Observe(rtt.Seconds())
 	r.measureLag()
 }

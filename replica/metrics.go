@@ -23,6 +23,7 @@ type Metrics struct {
 	verified                             prometheus.Gauge
 	commitTime, batchSize                *prometheus.HistogramVec
 	clockOffset                          prometheus.Gauge
+	rtt                                  prometheus.Observer
 }
 
 // NewMetrics makes the collectors and registers them with reg; nil registers
@@ -48,8 +49,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchSize:    histograms("store_write_batch_size", "Mutations or records written in one transaction.", "db"),
 		clockOffset:  gauge("clock_offset_seconds", "How far the master's clock is ahead of this node's."),
 	}
+	rtt := prometheus.NewHistogramVec(histogramOpts("wan_rtt_seconds", "Round trips to other sites."), []string{"peer_site", "proto"})
+	m.rtt = rtt.WithLabelValues("masters", "sync")
 	if reg != nil {
-		reg.MustRegister(m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
+		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
 			m.appliedIndex, m.bytes, m.resync, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset)
 	}
 	return m

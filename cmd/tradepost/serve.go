@@ -23,7 +23,7 @@ TRADEPOST_ variable (TRADEPOST_LISTEN_HTTP and so on), which beats the file of
 			return err
 		}
 		log := c.logger(s)
-		n, err := node.Open(s, node.Env{Now: c.now, Logger: log, Fatal: func(err error) {
+		n, err := node.Open(s, node.Env{Now: c.now, Version: version, Logger: log, Fatal: func(err error) {
 			log.Error("the node cannot go on", "error", err)
 			c.exit(exitFailed)
 		}})
