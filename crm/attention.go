@@ -13,13 +13,6 @@ import (
 func (d *decider) note(kind string, op int, about *Record) *Record {
 	n := &Record{Entity: EntityAttention, Stamp: d.stamp, Schema: d.Schema().Version, Entered: d.env.Rev, Territory: d.env.Home}
 	n.ID = d.noteID(op)
-	if about != nil {
-		n.Root, n.Territory = about.Root, about.Territory
-		if about.Territory == Shared && d.env.Home != 0 && d.Schema().EntityByID(about.Entity).Home != HomeShared {
-			n.Territory = d.env.Home
-		}
-		d.tell(n, AttentionAccount, LinkValue(about.Root))
-	}
 	d.tell(n, FieldCreatedAt, InstantMillis(d.env.HLC.Millis()))
 	d.tell(n, FieldCreatedBy, TextValue(d.m.Actor))
 	d.tell(n, AttentionKind, ChoiceValue(kind))
@@ -28,8 +21,27 @@ func (d *decider) note(kind string, op int, about *Record) *Record {
 	d.tell(n, AttentionSeq, IntegerValue(int64(d.m.Seq)))
 	d.tell(n, AttentionActor, TextValue(d.m.Actor))
 	d.tell(n, AttentionIntent, TextValue(d.m.Intent))
-	d.notes = append(d.notes, n)
+	d.notes, d.about = append(d.notes, n), append(d.about, about)
 	return n
+}
+
+// placeNotes puts each note where the Mutation leaves the record that it is
+// about, so that who holds the one holds the other.
+func (d *decider) placeNotes() {
+	for i, n := range d.notes {
+		r := d.about[i]
+		if r == nil {
+			continue
+		}
+		if w := d.work[r.ID]; w != nil {
+			r = w
+		}
+		n.Root, n.Territory = r.Root, r.Territory
+		if r.Territory == Shared && d.env.Home != 0 && d.Schema().EntityByID(r.Entity).Home != HomeShared {
+			n.Territory = d.env.Home
+		}
+		d.tell(n, AttentionAccount, LinkValue(r.Root))
+	}
 }
 
 // noteID hashes the Mutation's number, the op's and the count of notes so far.

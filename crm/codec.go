@@ -90,16 +90,26 @@ func (d *decoder) byte() byte {
 }
 
 func (d *decoder) uint64() uint64 {
-	var n uint64
-	for _, b := range []byte(d.take(8)) {
-		n = n<<8 | uint64(b)
+	b := d.take(8)
+	if len(b) < 8 {
+		return 0
 	}
-	return n
+	return uint64(b[7]) | uint64(b[6])<<8 | uint64(b[5])<<16 | uint64(b[4])<<24 |
+		uint64(b[3])<<32 | uint64(b[2])<<40 | uint64(b[1])<<48 | uint64(b[0])<<56
 }
 
 // uvarint accepts the shortest form only: two encodings of one number would be
 // two digests of one record.
 func (d *decoder) uvarint() uint64 {
+	if len(d.s) > 0 && d.s[0] < 0x80 {
+		b := d.s[0]
+		d.s = d.s[1:]
+		return uint64(b)
+	}
+	return d.longUvarint()
+}
+
+func (d *decoder) longUvarint() uint64 {
 	var n uint64
 	for i := 0; i < len(d.s) && i < binary.MaxVarintLen64; i++ {
 		b := d.s[i]

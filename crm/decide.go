@@ -61,6 +61,7 @@ type decider struct {
 	created []RecordID
 	touched []touch
 	notes   []*Record // attention records
+	about   []*Record // what each note is about, as it was found; nil: no record
 	outcome Outcome
 }
 
@@ -137,6 +138,7 @@ func (d *decider) decision() Decision {
 	for _, id := range d.order {
 		dec.Writes = append(dec.Writes, d.work[id])
 	}
+	d.placeNotes()
 	dec.Writes = append(dec.Writes, d.notes...)
 	dec.Outcome.Node, dec.Outcome.Seq, dec.Outcome.Rev = d.m.Node, d.m.Seq, d.env.Rev
 	dec.Outcome.Kind = max(dec.Outcome.Kind, Accepted)
@@ -201,8 +203,8 @@ func (d *decider) op(i int, op *Op) error {
 	if e == nil {
 		return reject(CodeUnknownEntity, fmt.Sprint(op.Entity), "no such entity in the schema at this time")
 	}
-	if e.System && e.ID != EntityAttention && e.ID != EntityPurge && !d.env.Admin {
-		return reject(CodeForbidden, e.Name, "only a master changes the cluster's own records: run the command against a master")
+	if err := d.permitted(e, op); err != nil {
+		return err
 	}
 	r, err := d.record(op.Entity, op.Record)
 	if err != nil {
@@ -227,6 +229,30 @@ func (d *decider) op(i int, op *Op) error {
 		return d.editDeleted(i, e, r, op)
 	}
 	return d.assignAll(i, e, r, op)
+}
+
+// permitted judges an op on a record of the cluster itself. A node may tell of
+// its own purges. An attention record is evidence: people only close it.
+func (d *decider) permitted(e *Entity, op *Op) error {
+	switch {
+	case !e.System:
+		return nil
+	case e.ID == EntityAttention:
+		closes := func(c Input) bool { return c.Field == AttentionStatus || c.Field == AttentionResolved }
+		if op.Kind == OpPatch && !slices.ContainsFunc(op.Cells, func(c Input) bool { return !closes(c) }) {
+			return nil
+		}
+		return reject(CodeForbidden, e.Name, "it tells what happened to an edit: only its status and resolution can change")
+	case d.env.Admin:
+		return nil
+	case e.ID == EntityPurge:
+		foreign := func(c Input) bool { return c.Field == PurgeNode && !c.Value.Equal(IntegerValue(int64(d.m.Node))) }
+		if op.Kind == OpCreate && !slices.ContainsFunc(op.Cells, foreign) {
+			return nil
+		}
+		return reject(CodeForbidden, e.Name, "a node proves its own purges, once each")
+	}
+	return reject(CodeForbidden, e.Name, "only a master changes the cluster's own records: run the command against a master")
 }
 
 // missing explains why a record is not there.

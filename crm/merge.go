@@ -47,14 +47,23 @@ func (d *decider) assign(i int, e *Entity, r *Record, op *Op, in Input) error {
 		return nil
 	case f.Rule() == Transition && cur != nil && !f.Allows(cur.Value.Str(), in.Value.Str()):
 		return d.parkMove(i, e, r, f, op, in.Value)
-	case cur == nil || f.Rule() == Transition || cur.Stamp.seenBy(d.m.Node, op.Seen) || d.own(cur.Stamp):
+	case cur == nil || d.saw(cur.Stamp, op):
 		d.put(r, f.ID, in.Value)
 		return nil
 	}
 	return d.concurrent(i, e, r, f, *cur, in.Value, op)
 }
 
-func (d *decider) own(s Stamp) bool { return s.Node == d.m.Node && s.Seq == d.m.Seq }
+// saw reports whether op's author had seen the value stamped s, or this very
+// Mutation set it. A screen shows only earlier edits of its own node: a Seq that
+// is not earlier comes from a screen of another node and vouches for nothing.
+func (d *decider) saw(s Stamp, op *Op) bool {
+	t := op.Seen
+	if t.Seq >= d.m.Seq {
+		t.Seq = 0
+	}
+	return s.seenBy(d.m.Node, t) || s.Node == d.m.Node && s.Seq == d.m.Seq
+}
 
 func (d *decider) admissible(e *Entity, f *Field, op *Op, in Input) error {
 	switch {
@@ -77,7 +86,8 @@ func (d *decider) admissible(e *Entity, f *Field, op *Op, in Input) error {
 	return nil
 }
 
-// concurrent judges an edit whose author had not seen the current value.
+// concurrent judges an edit whose author had not seen the current value. An
+// allowed move stands whenever it was made: only its order can be judged.
 func (d *decider) concurrent(i int, e *Entity, r *Record, f *Field, cur Cell, v Value, op *Op) error {
 	if f.Rule() == Review {
 		d.park(d.fieldNote("parked", i, e, r, f, op), CodeConflict, fmt.Sprintf("%s of %s was changed meanwhile; your proposal waits for review", f.Label, e.TitleOf(r)),
@@ -86,7 +96,7 @@ func (d *decider) concurrent(i int, e *Entity, r *Record, f *Field, cur Cell, v 
 	}
 	kept, lost := cur.Stamp, d.stamp
 	keptValue, lostValue := cur.Value, v
-	if concurrentOrder(d.stamp, cur.Stamp) > 0 {
+	if f.Rule() == Transition || concurrentOrder(d.stamp, cur.Stamp) > 0 {
 		kept, lost, keptValue, lostValue = lost, kept, lostValue, keptValue
 		d.put(r, f.ID, v)
 	}
@@ -142,7 +152,7 @@ func (d *decider) assignSet(r *Record, f *Field, op *Op, v Value) {
 	for i, e := range elems {
 		named := slices.Contains(v.set, e)
 		removes := op.Kind == OpSetRemove && named || op.Kind == OpPatch && !named
-		if !removes || !stamps[i].seenBy(d.m.Node, op.Seen) && !d.own(stamps[i]) {
+		if !removes || !d.saw(stamps[i], op) {
 			out[e] = stamps[i]
 		}
 	}
@@ -217,7 +227,7 @@ func (d *decider) delete(i int, e *Entity, r *Record, op *Op) error {
 	if r.Deleted {
 		return nil
 	}
-	unseen := slices.ContainsFunc(r.Cells, func(c Cell) bool { return !c.Stamp.seenBy(d.m.Node, op.Seen) && !d.own(c.Stamp) })
+	unseen := slices.ContainsFunc(r.Cells, func(c Cell) bool { return !d.saw(c.Stamp, op) })
 	if unseen {
 		d.deleteUnseen(i, e, r, op)
 		if e.DeletePolicy() == EditWins {
@@ -251,7 +261,7 @@ func (d *decider) deleteUnseen(i int, e *Entity, r *Record, op *Op) {
 
 // editDeleted judges an edit of a record that is deleted.
 func (d *decider) editDeleted(i int, e *Entity, r *Record, op *Op) error {
-	if r.Stamp.seenBy(d.m.Node, op.Seen) || d.own(r.Stamp) {
+	if d.saw(r.Stamp, op) {
 		return reject(CodeDeleted, e.Name, "%s is deleted; restore it first", e.TitleOf(r))
 	}
 	kind, msg := "parked", fmt.Sprintf("%s was deleted meanwhile; restore it to apply your edit", e.TitleOf(r))
@@ -281,13 +291,22 @@ func (d *decider) restore(e *Entity, r *Record) error {
 	at := r.Stamp
 	r = d.edit(r)
 	r.Deleted, r.Entered = false, d.env.Rev
+	d.touchUnique(e, r)
+	if err := d.settle(e, r); err != nil {
+		return err
+	}
+	if err := d.writable(e, r.Territory); err != nil {
+		return err
+	}
+	return d.owned(e, r, d.View.Deleted, func(child *Record) bool { return child.Deleted && child.Stamp == at }, false)
+}
+
+// touchUnique has the unique values of a record that comes back checked: they
+// may have been given again.
+func (d *decider) touchUnique(e *Entity, r *Record) {
 	for _, f := range e.Fields {
 		if f.Unique {
 			d.touched = append(d.touched, touch{r.ID, f})
 		}
 	}
-	if err := d.settle(e, r); err != nil {
-		return err
-	}
-	return d.owned(e, r, d.View.Deleted, func(child *Record) bool { return child.Deleted && child.Stamp == at }, false)
 }

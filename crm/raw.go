@@ -43,6 +43,9 @@ func (r *Raw) Reset(entity EntityID, id RecordID, b []byte) error {
 	return r.err
 }
 
+// EncodedDeleted reports whether what AppendRecord wrote is a tombstone.
+func EncodedDeleted(b []byte) bool { return len(b) > 1 && b[1]&recordDeleted != 0 }
+
 // firstStamp reads the stamps and returns the first, with HLC and Actor only.
 func (d *decoder) firstStamp() Stamp {
 	var first Stamp

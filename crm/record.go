@@ -67,6 +67,11 @@ func (r *Record) Token() Token {
 		if c.Stamp.Rev != Pending {
 			t.Rev = max(t.Rev, c.Stamp.Rev)
 		}
+		for _, s := range c.Elems {
+			if s.Rev != Pending {
+				t.Rev = max(t.Rev, s.Rev)
+			}
+		}
 	}
 	return t
 }
@@ -118,31 +123,49 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(r.Schema))
 	dst = binary.AppendUvarint(dst, uint64(r.Entered))
-	stamps := r.stamps()
+	var room [fewStamps]Stamp
+	stamps := r.appendDistinct(room[:0])
 	dst = appendStamps(dst, stamps)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Cells)))
 	return appendCells(dst, r.Cells, stamps)
 }
 
-// stamps returns the record's own stamp and then each other distinct one, newest
-// first, so that fields which share the last change cost one byte each.
-func (r *Record) stamps() []Stamp {
-	own := r.Stamp
-	var others []Stamp
-	add := func(s Stamp) {
-		if s != own && !slices.Contains(others, s) {
-			others = append(others, s)
+// appendDistinct appends to an empty dst the record's own stamp and then each
+// other distinct one, newest first, so that fields which share the last change
+// cost one byte each.
+func (r *Record) appendDistinct(dst []Stamp) []Stamp {
+	dst = append(dst, r.Stamp)
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		if stampIndex(dst, &c.Stamp) < 0 {
+			dst = append(dst, c.Stamp)
+		}
+		for j := range c.Elems {
+			if stampIndex(dst, &c.Elems[j]) < 0 {
+				dst = append(dst, c.Elems[j])
+			}
 		}
 	}
-	for _, c := range r.Cells {
-		add(c.Stamp)
-		for _, s := range c.Elems {
-			add(s)
-		}
-	}
-	slices.SortFunc(others, compareStamps)
-	return append([]Stamp{own}, others...)
+	slices.SortFunc(dst[1:], compareStamps)
+	return dst
 }
+
+// stampIndex is slices.Index for what is nearly always the first.
+func stampIndex(stamps []Stamp, s *Stamp) int {
+	for i := range stamps {
+		if stamps[i] == *s {
+			return i
+		}
+	}
+	return -1
+}
+
+// fewStamps and smallValues are what most records have at most of stamps and
+// bytes of values.
+const (
+	fewStamps   = 8
+	smallValues = 512
+)
 
 func appendStamps(dst []byte, stamps []Stamp) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(stamps)))
@@ -158,23 +181,25 @@ func appendStamps(dst []byte, stamps []Stamp) []byte {
 
 // appendCells writes the table of (field, stamp, length) and then the values.
 func appendCells(dst []byte, cells []Cell, stamps []Stamp) []byte {
-	var values []byte
+	var room [smallValues]byte
+	values := room[:0]
 	prev := FieldID(0)
-	for _, c := range cells {
+	for i := range cells {
+		c := &cells[i]
 		start := len(values)
 		values = appendCellValue(values, c, stamps)
 		dst = binary.AppendUvarint(dst, uint64(c.Field-prev))
-		dst = binary.AppendUvarint(dst, uint64(slices.Index(stamps, c.Stamp)))
+		dst = binary.AppendUvarint(dst, uint64(stampIndex(stamps, &c.Stamp)))
 		dst = binary.AppendUvarint(dst, uint64(len(values)-start))
 		prev = c.Field
 	}
 	return append(dst, values...)
 }
 
-func appendCellValue(dst []byte, c Cell, stamps []Stamp) []byte {
+func appendCellValue(dst []byte, c *Cell, stamps []Stamp) []byte {
 	dst = AppendValue(dst, c.Value)
-	for _, s := range c.Elems {
-		dst = binary.AppendUvarint(dst, uint64(slices.Index(stamps, s)))
+	for i := range c.Elems {
+		dst = binary.AppendUvarint(dst, uint64(stampIndex(stamps, &c.Elems[i])))
 	}
 	return dst
 }
@@ -185,7 +210,8 @@ func DecodeRecord(entity EntityID, id RecordID, b []byte) (*Record, error) {
 	d := decoder{s: string(b)}
 	r := &Record{Entity: entity, ID: id}
 	d.header(r)
-	stamps := d.stamps()
+	var room [fewStamps]Stamp
+	stamps := d.stamps(room[:0])
 	r.Cells = d.cells(stamps)
 	if len(stamps) > 0 {
 		r.Stamp = stamps[0]
@@ -216,9 +242,12 @@ func (d *decoder) header(r *Record) {
 	r.Entered = Rev(d.uvarint())
 }
 
-func (d *decoder) stamps() []Stamp {
+// stamps appends to an empty out.
+func (d *decoder) stamps(out []Stamp) []Stamp {
 	n := d.count(12)
-	out := make([]Stamp, 0, n)
+	if n > cap(out) {
+		out = make([]Stamp, 0, n)
+	}
 	for range n {
 		out = append(out, Stamp{Rev: Rev(d.uvarint()), HLC: HLC(d.uint64()), Node: NodeID(d.uvarint()), Seq: Seq(d.uvarint()), Actor: d.string()})
 	}
@@ -235,17 +264,18 @@ func (d *decoder) cells(stamps []Stamp) []Cell {
 	for range 3 * n {
 		d.uvarint()
 	}
-	out := make([]Cell, 0, n)
+	out := make([]Cell, n)
 	prev := uint64(0)
-	for i := range n {
+	for i := range out {
 		delta := heads.uvarint()
 		prev += delta
 		if prev > 1<<16-1 || i > 0 && delta == 0 {
 			d.fail("fields out of order")
 		}
-		c := Cell{Field: FieldID(prev), Stamp: heads.stampAt(stamps)}
-		d.cell(&c, int(min(heads.uvarint(), 1<<30)), stamps)
-		out = append(out, c)
+		c := &out[i]
+		c.Field = FieldID(prev)
+		heads.stampAt(&c.Stamp, stamps)
+		d.cell(c, int(min(heads.uvarint(), 1<<30)), stamps)
 	}
 	if heads.err != nil && d.err == nil {
 		d.err = heads.err
@@ -256,19 +286,22 @@ func (d *decoder) cells(stamps []Stamp) []Cell {
 func (d *decoder) cell(c *Cell, size int, stamps []Stamp) {
 	sub := decoder{s: d.take(size), err: d.err}
 	c.Value = sub.value()
-	for range c.Value.set {
-		c.Elems = append(c.Elems, sub.stampAt(stamps))
+	if n := len(c.Value.set); n > 0 {
+		c.Elems = make([]Stamp, n)
+	}
+	for i := range c.Elems {
+		sub.stampAt(&c.Elems[i], stamps)
 	}
 	if err := sub.finish(); err != nil && d.err == nil {
 		d.err = err
 	}
 }
 
-func (d *decoder) stampAt(stamps []Stamp) Stamp {
+func (d *decoder) stampAt(dst *Stamp, stamps []Stamp) {
 	i := d.uvarint()
 	if i >= uint64(len(stamps)) {
 		d.fail("stamp %d of %d", i, len(stamps))
-		return Stamp{}
+		return
 	}
-	return stamps[i]
+	*dst = stamps[i]
 }

@@ -160,6 +160,9 @@ func (e *Entity) Finish() error {
 	if e.Parent != "" && (e.byName[e.Parent] == nil || e.byName[e.Parent].Kind != Link) {
 		return fmt.Errorf("entity %s: parent %q is not a link field of it", e.Name, e.Parent)
 	}
+	if e.Parent != "" && e.byName[e.Parent].Target == "" {
+		return fmt.Errorf("entity %s: parent %q links to no entity", e.Name, e.Parent)
+	}
 	for _, name := range e.Title {
 		if e.byName[name] == nil {
 			return fmt.Errorf("entity %s: title field %q does not exist", e.Name, name)

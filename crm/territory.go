@@ -28,10 +28,20 @@ func (d *decider) place(r *Record, root RecordID, t TerritoryID) {
 	}
 }
 
+// placeAtHome leaves r in its territory. A new record goes where its author is at
+// home; who restores or edits it later, elsewhere, does not take it along.
+func (d *decider) placeAtHome(r *Record, root RecordID) {
+	t := r.Territory
+	if t == 0 {
+		t = d.env.Home
+	}
+	d.place(r, root, t)
+}
+
 func (d *decider) settleRoot(e *Entity, r *Record) error {
 	code := r.Value(e.Field(territoryField).ID).Str()
 	if code == "" {
-		d.place(r, r.ID, d.env.Home)
+		d.placeAtHome(r, r.ID)
 		return nil
 	}
 	t, ok, err := d.TerritoryByCode(code)
@@ -48,9 +58,7 @@ func (d *decider) settleRoot(e *Entity, r *Record) error {
 func (d *decider) settleChild(e *Entity, r *Record) error {
 	f := e.Field(e.Parent)
 	if f == nil || r.Value(f.ID).IsNull() {
-		if r.Territory == 0 {
-			d.place(r, RecordID{}, d.env.Home)
-		}
+		d.placeAtHome(r, RecordID{})
 		return nil
 	}
 	target := d.Schema().Entity(f.Target)
@@ -92,7 +100,7 @@ func (d *decider) resettle(e *Entity, before, r *Record) error {
 	if e.Parent == "" {
 		return d.moveAll(r)
 	}
-	return d.moveTree(e, r)
+	return d.moveTree(e, r, map[RecordID]bool{})
 }
 
 // moveAll takes every record of the account r along.
@@ -111,17 +119,22 @@ func (d *decider) moveAll(r *Record) error {
 	return nil
 }
 
-func (d *decider) take(child, parent *Record) {
+// take puts child where parent is and returns it as it is then.
+func (d *decider) take(child, parent *Record) *Record {
 	if w := d.work[child.ID]; w != nil {
 		child = w
 	}
 	if child.Territory != parent.Territory || child.Root != parent.Root {
-		d.place(d.edit(child), parent.Root, parent.Territory)
+		child = d.edit(child)
+		d.place(child, parent.Root, parent.Territory)
 	}
+	return child
 }
 
-// moveTree takes along the records whose parent chain leads to r.
-func (d *decider) moveTree(e *Entity, r *Record) error {
+// moveTree takes along the records whose parent chain leads to r. Parents may
+// form a ring, so done holds what was visited.
+func (d *decider) moveTree(e *Entity, r *Record, done map[RecordID]bool) error {
+	done[r.ID] = true
 	for _, c := range d.Schema().Entities {
 		f := c.Field(c.Parent)
 		if c.Parent == "" || f.Target != e.Name {
@@ -131,8 +144,10 @@ func (d *decider) moveTree(e *Entity, r *Record) error {
 			if err != nil {
 				return err
 			}
-			d.take(child, r)
-			if err := d.moveTree(c, child); err != nil {
+			if done[child.ID] {
+				continue
+			}
+			if err := d.moveTree(c, d.take(child, r), done); err != nil {
 				return err
 			}
 		}
@@ -156,6 +171,7 @@ func (d *decider) owned(e *Entity, r *Record, children func(Child, RecordID) ite
 			child = d.edit(child)
 			child.Deleted = deleted
 			if !deleted {
+				d.touchUnique(c.Entity, child)
 				child.Entered = d.env.Rev
 				d.place(child, r.Root, r.Territory)
 			}
