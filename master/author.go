@@ -230,6 +230,10 @@ func (a *author) gather(first *intake) *batch {
 			in.fail(&crm.Error{Code: crm.CodeTooLarge, Op: in.request.Intent, Message: fmt.Sprintf("the edit takes %d bytes and %d are allowed; save it in parts", len(raw), crm.MaxMutation)})
 			continue
 		}
+		if _, err := crm.DecodeMutation(raw); err != nil {
+			in.fail(&crm.Error{Code: crm.CodeInvalid, Op: "edit", Message: "it cannot be sent", Err: err})
+			continue
+		}
 		if room -= len(raw) + mutationHead; room < 0 {
 			a.held = in
 			break
@@ -290,10 +294,13 @@ func (a *author) decide(ctx context.Context, b *batch) {
 }
 
 // fail answers all callers of a batch with one error. The numbers of a batch
-// that no master has seen are given again.
+// that no master has seen are given again; after a refusal the leader is asked
+// which it has, because it decides a batch up to what it refuses.
 func (a *author) fail(b *batch, err error, exposed bool) {
-	if exposed {
+	if exposed || !transient(err) {
 		a.admitted = false
+	}
+	if exposed {
 		err = &crm.Error{Code: crm.CodeTimeout, Op: "edit", Message: "it may yet be decided", Err: err}
 	}
 	for _, in := range b.intakes {

@@ -2,70 +2,14 @@ package master
 
 import (
 	"context"
-	"sync"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
-// maxUnread bounds the changes that wait for a subscriber.
-const maxUnread = 1024
-
-// changes hands decisions to subscribers.
-type changes struct {
-	mu   sync.Mutex               // protects subs
-	subs map[chan crm.Change]bool // open channels
-}
-
 // Subscribe returns the decisions from now on, each after it can be read here.
-// The channel is closed when ctx ends, or earlier if more than 1,024 changes
-// wait in it: the subscriber has then missed some and must read again what it
-// shows.
-func (m *Master) Subscribe(ctx context.Context) <-chan crm.Change {
-	c := make(chan crm.Change, maxUnread)
-	m.changes.add(c)
-	context.AfterFunc(ctx, func() { m.changes.remove(c) })
-	return c
-}
-
-func (s *changes) add(c chan crm.Change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.subs == nil {
-		s.subs = map[chan crm.Change]bool{}
-	}
-	s.subs[c] = true
-}
-
-// remove closes c, once.
-func (s *changes) remove(c chan crm.Change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drop(c)
-}
-
-func (s *changes) drop(c chan crm.Change) {
-	if s.subs[c] {
-		delete(s.subs, c)
-		close(c)
-	}
-}
-
-// publish hands out changes in order. Who has no room for all of them is
-// disconnected, never skipped.
-func (s *changes) publish(list []crm.Change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.subs {
-		if len(list) > cap(c)-len(c) {
-			s.drop(c)
-			continue
-		}
-		for _, ch := range list {
-			c <- ch
-		}
-	}
-}
+// See [store.Subscribers] for when the channel is closed.
+func (m *Master) Subscribe(ctx context.Context) <-chan crm.Change { return m.changes.Subscribe(ctx) }
 
 // changeLoop reads what each bbolt commit brought, for subscribers and for the
 // count of conflicts.
@@ -77,7 +21,7 @@ func (m *Master) changeLoop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.changes.publish(list)
+		m.changes.Publish(list)
 		seen = head
 		select {
 		case <-ctx.Done():
@@ -99,7 +43,7 @@ func (m *Master) changesAfter(since crm.Rev) (list []crm.Change, head crm.Rev, e
 				if err != nil {
 					return err
 				}
-				if e.Left || len(list) > maxUnread {
+				if e.Left || len(list) > store.MaxUnread {
 					continue
 				}
 				ch, err := m.changeOf(tx, e)

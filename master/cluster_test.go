@@ -362,7 +362,7 @@ func TestSubscribe_TellsOfDecisions(t *testing.T) {
 		for range changes {
 		}
 		slow := m.Subscribe(t.Context())
-		for range maxUnread/100 + 1 {
+		for range store.MaxUnread/100 + 1 {
 			var ops []crm.Op
 			for range 100 {
 				ops = append(ops, createAccount(newID(), "one of many", "north"))
@@ -373,7 +373,7 @@ func TestSubscribe_TellsOfDecisions(t *testing.T) {
 		for range slow {
 			n++
 		}
-		if n > maxUnread {
+		if n > store.MaxUnread {
 			t.Errorf("%d changes waited", n)
 		}
 	})

@@ -36,7 +36,6 @@
 // ways.
 //
 // Lock order: links.mu, then link.mu. session.mu, sessions.mu, reports.mu,
-// changes.mu, rosterCache.mu and lag.mu are leaves: nothing waits while it holds
-// one of them, but that session.mu may be held while reports.mu is taken, and
-// changes.mu while a channel with room is filled.
+// rosterCache.mu and lag.mu are leaves: nothing waits while it holds
+// one of them, but that session.mu may be held while reports.mu is taken.
 package master

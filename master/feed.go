@@ -388,7 +388,7 @@ func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.It
 	it = syncproto.Item{Kind: syncproto.ItemRecord, Entity: entry.Entity, ID: entry.ID}
 	switch {
 	case entry.Left:
-		if entry.Rev <= w.skip || r != nil && p.ways[r.Territory] != nil {
+		if entry.Rev <= w.skip || r != nil && p.tells(r) {
 			return it, false, nil // never sent, or its new territory's feed has it
 		}
 		it.Kind, it.Rev = syncproto.ItemLeft, entry.Rev
@@ -406,6 +406,13 @@ func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.It
 	}
 	it.Body = crm.AppendRecord(nil, r)
 	return it, true, nil
+}
+
+// tells reports whether the feed of its territory tells the replica what became
+// of r.
+func (p *packer) tells(r *crm.Record) bool {
+	w := p.ways[r.Territory]
+	return w != nil && !(r.Deleted && r.Stamp.Rev <= w.skip)
 }
 
 // digests adds those of the territories that changed since they were last sent.

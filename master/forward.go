@@ -302,7 +302,11 @@ func (ls *links) exchange(ctx context.Context, to crm.NodeID, send func(*link) (
 	unknown := func(err error) error {
 		return &crm.Error{Code: crm.CodeTimeout, Op: "ask the leader", Item: string(serverID(to)), Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
 	}
+	// A peer that takes nothing any more would hold the sender, and those behind
+	// it, for as long as the kernel's timeout.
+	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	answer, err := send(l)
+	stop()
 	if err != nil {
 		l.conn.Close()
 		return nil, unknown(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/gossip"
+	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
@@ -102,7 +103,7 @@ type Master struct {
 	sessions sessions
 	rosters  rosterCache
 	reports  reports
-	changes  changes
+	changes  store.Subscribers
 	lag      lag
 	backlog  backlog
 	failed   chan error // capacity 1: why the ledger stopped

@@ -43,7 +43,7 @@ type siteFacts struct {
 // A grant lets a site hold a territory.
 type grant struct {
 	Territory crm.TerritoryID
-	Rev       crm.Rev // when it was granted: a Cursor below needs the territory whole
+	Rev       crm.Rev // since when it has held without a break: a Cursor below needs the territory whole
 }
 
 // A rosterCache keeps the newest roster, because every batch needs one and it
@@ -144,15 +144,30 @@ func siteFactsOf(tx *store.Tx, rec *crm.Record) (siteFacts, error) {
 		return s, nil
 	}
 	for i, code := range c.Value.Set() {
-		t, ok, err := tx.TerritoryByCode(code)
+		t, since, err := territoryOf(tx, code)
 		if err != nil {
 			return s, err
 		}
-		if ok && t != crm.Shared && t != crm.HeadOffice {
-			s.Grants = append(s.Grants, grant{t, c.Elems[i].Rev})
+		if t != 0 && t != crm.Shared && t != crm.HeadOffice {
+			s.Grants = append(s.Grants, grant{t, max(c.Elems[i].Rev, rec.Entered, since)})
 		}
 	}
 	return s, nil
+}
+
+// territoryOf returns the territory of that code and the Rev at which its record
+// was made or last restored: no replica held it before. 0 if there is none.
+func territoryOf(tx *store.Tx, code string) (crm.TerritoryID, crm.Rev, error) {
+	e := tx.Schema().EntityByID(crm.EntityTerritory)
+	id, ok, err := tx.Lookup(e, e.FieldByID(crm.TerritoryCode), crm.TextValue(code))
+	if err != nil || !ok {
+		return 0, 0, err
+	}
+	rec, err := tx.Record(crm.EntityTerritory, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	return crm.TerritoryID(rec.Value(crm.TerritoryNumber).Int()), rec.Entered, nil
 }
 
 // masters returns the sync addresses of the active masters, leader first, at

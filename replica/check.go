@@ -115,7 +115,7 @@ func (k *check) position(context.Context) error {
 // territories looks for records of territories that the site was not granted.
 func (k *check) territories(context.Context) error {
 	a, err := authorOf(k.tx, k.r.cfg.ID.Site)
-	if err != nil || !a.known {
+	if err != nil {
 		return err
 	}
 	for t := range k.tx.Territories() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -156,7 +157,7 @@ func (r *Replica) written(w *writer) {
 		r.cfg.Logger.Warn("the outbox could not be measured", "error", err)
 	}
 	r.advance(func(p *position) { p.last = w.id.NextSeq - 1 })
-	r.changes.publish(w.changed)
+	r.changes.Publish(w.changed)
 	nudge(r.kick)
 }
 
@@ -207,6 +208,10 @@ func (w *writer) takeAll(group []*commit) (err error) {
 func (w *writer) take(c *commit) (refusal, failure error) {
 	m := &crm.Mutation{Node: w.id.Node, Incarnation: w.id.Incarnation, Seq: w.id.NextSeq, Prev: w.id.Chain, HLC: w.r.clock.Tick(),
 		Actor: c.req.Actor, Schema: w.view.Schema().Version, Intent: c.req.Intent, Ops: cloneOps(c.req.Ops), Guards: c.req.Guards}
+	encoded := crm.AppendMutation(nil, m)
+	if refusal := readable(m, encoded); refusal != nil {
+		return refusal, nil
+	}
 	dec, err := w.decide(m)
 	if err != nil {
 		return nil, err
@@ -214,7 +219,6 @@ func (w *writer) take(c *commit) (refusal, failure error) {
 	if err := refused(m, dec.Outcome); err != nil {
 		return err, nil
 	}
-	encoded := crm.AppendMutation(nil, m)
 	if len(encoded)+numberRoom*len(m.Ops) > crm.MaxMutation {
 		return &crm.Error{Code: crm.CodeTooLarge, Op: m.Intent, Message: fmt.Sprintf("the edit takes %d bytes and %d are allowed; save it in parts", len(encoded), crm.MaxMutation)}, nil
 	}
@@ -232,6 +236,18 @@ func (w *writer) take(c *commit) (refusal, failure error) {
 		encoded = crm.AppendMutation(encoded[:0], m)
 	}
 	return nil, w.keep(c, m, encoded, dec)
+}
+
+// readable refuses what no master could decode: one such edit would block all
+// that come after it. One that is too large is judged elsewhere.
+func readable(m *crm.Mutation, encoded []byte) error {
+	if len(encoded) > crm.MaxMutation {
+		return nil
+	}
+	if _, err := crm.DecodeMutation(encoded); err != nil {
+		return &crm.Error{Code: crm.CodeInvalid, Op: strings.ToValidUTF8(m.Intent, "?"), Message: "the edit cannot be sent", Err: err}
+	}
+	return nil
 }
 
 // keep writes the Mutation and what it makes of the records.

@@ -428,6 +428,9 @@ func (f *scriptedFeed) grants(tx *store.Tx) (granted, whole []crm.TerritoryID) {
 	id, _, _ := tx.Lookup(e, e.FieldByID(crm.SiteName), crm.TextValue(f.m.site[f.node]))
 	rec, _ := tx.Record(crm.EntitySite, id)
 	since := map[crm.TerritoryID]crm.Rev{}
+	if rec == nil || rec.Deleted {
+		return a.holds, nil
+	}
 	if c := rec.Cell(crm.SiteTerritories); c != nil {
 		for i, code := range c.Value.Set() {
 			t, _, _ := tx.TerritoryByCode(code)

@@ -18,10 +18,14 @@ import (
 // 50,000 a bootstrap is ten times slower.
 const maxPart = 5_000
 
+// maxPartSize bounds the same items in bytes: records may be large.
+const maxPartSize = 16 << 20
+
 // A pull applies the feed of one session. Its goroutine is session.apply.
 type pull struct {
 	r     *Replica
 	part  []syncproto.Item // of batches that were not final, not written yet
+	size  int              // of part, in bytes
 	whole []crm.TerritoryID
 	notes []crm.Outcome
 }
@@ -52,17 +56,20 @@ func (p *pull) take(b *syncproto.Batch) error {
 		return badBatch("it begins at %d and the Cursor is %d", b.From, pos.rev)
 	}
 	p.part = append(p.part, b.Items...)
+	for i := range b.Items {
+		p.size += b.Items[i].Size()
+	}
 	p.notes = append(p.notes, b.Outcomes...)
 	for _, t := range b.Whole {
 		if !slices.Contains(p.whole, t) {
 			p.whole = append(p.whole, t)
 		}
 	}
-	if !b.Final && len(p.part) < p.r.part {
+	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
 		return nil
 	}
 	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, notes: p.notes}
-	p.part, p.whole, p.notes = nil, nil, nil
+	p.part, p.size, p.whole, p.notes = nil, 0, nil, nil
 	if b.Final {
 		return c.finish()
 	}
@@ -365,7 +372,7 @@ func (r *Replica) applied(c *change) error {
 	r.advance(func(p *position) {
 		p.timeline, p.rev, p.decided, p.staged, p.target = c.batch.Timeline, c.batch.To, c.batch.Decided, 0, 0
 	})
-	r.changes.publish(c.changed)
+	r.changes.Publish(c.changed)
 	r.measureLag()
 	nudge(r.kick)
 	if c.left || c.batch.From == 0 {

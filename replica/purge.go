@@ -22,10 +22,10 @@ type purge struct {
 }
 
 // dropForeign drops the territories that the site may not hold any more, and
-// notes that each is to be proven.
+// notes that each is to be proven. A site without a record holds none.
 func (c *change) dropForeign(position) error {
 	a, err := authorOf(c.tx, c.r.cfg.ID.Site)
-	if err != nil || !a.known {
+	if err != nil {
 		return err
 	}
 	for _, t := range slices.Collect(c.tx.Territories()) {

@@ -21,19 +21,13 @@ type folder struct {
 }
 
 func (r *Replica) newFolder(j *store.JTx, tx *store.Tx) (*folder, error) {
-	f := &folder{j: j, tx: tx, view: new(footprint)}
-	if err := f.refresh(); err != nil {
+	rd, err := store.NewReader(tx, j)
+	if err != nil {
 		return nil, err
 	}
-	var err error
+	f := &folder{j: j, tx: tx, view: &footprint{Reader: rd, seen: map[store.RecordKey]bool{}}}
 	f.author, err = authorOf(f.view, r.cfg.ID.Site)
 	return f, err
-}
-
-// refresh makes the view show the overlay as it is now.
-func (f *folder) refresh() (err error) {
-	f.view.Reader, err = store.NewReader(f.tx, f.j)
-	return err
 }
 
 // A footprint is a View that remembers what a decision looked at. Next to the
@@ -57,9 +51,7 @@ func (f *footprint) Lookup(e *crm.Entity, fld *crm.Field, v crm.Value) (crm.Reco
 }
 
 func (f *footprint) note(k store.RecordKey) {
-	if f.seen != nil {
-		f.seen[k] = true
-	}
+	f.seen[k] = true
 }
 
 // readKey stands for having read a record, among the keys of entity 0, which
@@ -76,10 +68,7 @@ func valueKey(e crm.EntityID, f crm.FieldID, v crm.Value) store.RecordKey {
 
 // decide judges m on base and overlay as they are.
 func (f *folder) decide(m *crm.Mutation) (crm.Decision, error) {
-	if err := f.refresh(); err != nil {
-		return crm.Decision{}, err
-	}
-	f.view.seen = map[store.RecordKey]bool{}
+	clear(f.view.seen)
 	return crm.Decide(f.view, m, f.author.env(m.HLC))
 }
 

@@ -31,11 +31,13 @@ func renumber(j *store.JTx, id *store.Identity, w *syncproto.Welcome) (*renumber
 	}
 	next, chain := w.LastSeq+1, w.LastHash
 	out := &renumbering{had: id.NextSeq - 1, masters: w.LastSeq, known: known, names: map[crm.Seq]crm.Seq{}}
+	s := screens{names: out.names, shared: crm.Seq(max(opened, 1) - 1), made: map[crm.RecordID]bool{}}
 	for i, m := range moved {
 		out.names[m.Seq] = next + crm.Seq(i)
+		s.note(&m.Mutation)
 	}
 	for i := range moved {
-		if chain, err = move(j, &moved[i], out.names, chain); err != nil {
+		if chain, err = move(j, &moved[i], s, chain); err != nil {
 			return nil, err
 		}
 	}
@@ -52,11 +54,11 @@ type renumbering struct {
 }
 
 // move appends m under its new number and returns the chain hash after it.
-func move(j *store.JTx, m *movable, names map[crm.Seq]crm.Seq, prev crm.ChainHash) (crm.ChainHash, error) {
+func move(j *store.JTx, m *movable, s screens, prev crm.ChainHash) (crm.ChainHash, error) {
 	if err := j.DropTail(m.Seq); err != nil {
 		return prev, err
 	}
-	rename(&m.Mutation, names, prev)
+	s.rename(&m.Mutation, prev)
 	encoded := crm.AppendMutation(nil, &m.Mutation)
 	chain := crm.Chain(prev, encoded)
 	return chain, j.Append(store.Entry{Seq: m.Seq, At: m.at, Chain: chain, Bytes: encoded})
@@ -101,13 +103,36 @@ func unsent(j *store.JTx, opened crm.Seq) (moved []movable, known []crm.Seq, err
 	return moved, known, err
 }
 
-// rename gives m its new number, and follows the new numbers of the edits that
-// its author's screen showed.
-func rename(m *crm.Mutation, names map[crm.Seq]crm.Seq, prev crm.ChainHash) {
-	m.Seq, m.Prev = names[m.Seq], prev
+// screens is what the authors of the moved edits had seen.
+type screens struct {
+	names  map[crm.Seq]crm.Seq
+	shared crm.Seq               // up to here this disk and the masters have the same edits
+	made   map[crm.RecordID]bool // records that the moved edits make
+}
+
+func (s screens) note(m *crm.Mutation) {
+	for _, op := range m.Ops {
+		if op.Kind == crm.OpCreate {
+			s.made[op.Record] = true
+		}
+	}
+}
+
+// rename gives m its new number. Its author's screen showed moved edits, whose
+// new numbers are above those of edits that it did not show and that the masters
+// have from the other copy. A Seq cannot name the ones without the others, so
+// only for a record made here does it follow; else the moved edits count as
+// unseen too, and a master keeps what they overwrite.
+func (s screens) rename(m *crm.Mutation, prev crm.ChainHash) {
+	m.Seq, m.Prev = s.names[m.Seq], prev
 	for i := range m.Ops {
-		if seq, ok := names[m.Ops[i].Seen.Seq]; ok {
-			m.Ops[i].Seen.Seq = seq
+		seen := &m.Ops[i].Seen
+		seq, moved := s.names[seen.Seq]
+		switch {
+		case moved && s.made[m.Ops[i].Record]:
+			seen.Seq = seq
+		case moved:
+			seen.Seq = s.shared
 		}
 	}
 }

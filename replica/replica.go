@@ -21,7 +21,7 @@ type Replica struct {
 	clock   *syncproto.Clock
 	commits *commits
 	part    int // items of a catch-up in one transaction: maxPart
-	changes changes
+	changes store.Subscribers
 	moved   signal        // fires when anything under mu changes
 	kick    chan struct{} // holds a token when the session may have something to send
 	dirty   chan struct{} // holds a token when purged bytes may have to be removed from the files

@@ -1051,7 +1051,7 @@ func TestSubscribe_SlowReaderIsDisconnected(t *testing.T) {
 		b.want(pending, crm.Change{Entity: catalog.Account, Record: id("one"), Rev: crm.Pending})
 		b.want(decided, crm.Change{Entity: catalog.Account, Record: id("one"), Rev: m.head()})
 		n := 2
-		for i := 0; n < 2*maxUnread; i++ {
+		for i := 0; n < 2*store.MaxUnread; i++ {
 			var ops []crm.Op
 			for k := range 100 {
 				ops = append(ops, account("sub "+strconv.Itoa(100*i+k), text(accTerritory, "north")))
@@ -1069,7 +1069,7 @@ func TestSubscribe_SlowReaderIsDisconnected(t *testing.T) {
 		for range slow {
 			got++
 		}
-		if got > maxUnread {
+		if got > store.MaxUnread {
 			t.Errorf("%d changes waited", got)
 		}
 		cancel()
