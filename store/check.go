@@ -105,8 +105,7 @@ func (c *checker) seals(b bucket, size int, decode func(k, body []byte) error) e
 }
 
 func (c *checker) has(b bucket, key []byte) bool {
-	k, _ := c.t.top(b).Cursor().Seek(key)
-	return bytes.Equal(k, key)
+	return c.t.top(b).has(key)
 }
 
 func anyBody(_, _ []byte) error { return nil }
@@ -147,10 +146,6 @@ func (c *checker) countRows() (int, error) {
 	indexes := c.t.top(bucketIndex)
 	err := indexes.ForEachBucket(func(k []byte) error { return indexes.Bucket(k).ForEach(count) })
 	return n, err
-}
-
-func (s space) bucket() bucket {
-	return [...]bucket{spaceIndex: bucketIndex, spaceRoots: bucketRoots, spaceBuried: bucketBuried, spaceWords: bucketWords}[s]
 }
 
 // has reports whether the row is in the file with its value.

@@ -31,6 +31,9 @@ type baseCheck struct {
 
 func (c *baseCheck) run() error {
 	c.tx.Schema()
+	if err := c.tx.rows.flush(); err != nil {
+		return err
+	}
 	for _, step := range []func() error{c.pages, c.records, c.feed, c.digests, c.countsOf, c.allRows, c.values} {
 		if err := step(); err != nil {
 			return err

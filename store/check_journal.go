@@ -25,6 +25,9 @@ type journalCheck struct {
 }
 
 func (c *journalCheck) run() error {
+	if err := c.tx.rows.flush(); err != nil {
+		return err
+	}
 	for _, step := range []func() error{c.pages, c.values, c.queue, c.touched, c.overlay} {
 		if err := step(); err != nil {
 			return err

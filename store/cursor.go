@@ -18,7 +18,7 @@ func (r keyRange) holds(k []byte) bool {
 
 // A source is keys in order: those of a bucket, or sorted rows in memory.
 type source struct {
-	bucket *bolt.Bucket
+	bucket *table
 	rows   []row
 }
 

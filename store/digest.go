@@ -75,8 +75,8 @@ func DigestOf(buckets *[DigestBuckets]Bucket) Digest {
 // recordHash returns the addend of a record: the SHA-256 of its key and
 // canonical encoding as a little-endian number.
 func recordHash(k RecordKey, body []byte) (h [4]uint64) {
-	b := make([]byte, 0, 512)
-	s := sha256.Sum256(append(appendRecordKey(b, k), body...))
+	var room [1024]byte
+	s := sha256.Sum256(append(appendRecordKey(room[:0], k), body...))
 	for i := range h {
 		h[i] = binary.LittleEndian.Uint64(s[8*i:])
 	}
@@ -203,7 +203,7 @@ func (tx *Tx) snapshot() int {
 // Territories yields, in order, the territories that have a record, live or
 // deleted.
 func (tx *Tx) Territories() iter.Seq[crm.TerritoryID] {
-	return tx.territoriesIn(bucketFeed, bucketGone)
+	return tx.territoriesIn(spaceFeed, spaceGone)
 }
 
 // A digestCache keeps digests of committed states. changed must be called

@@ -26,8 +26,8 @@ type FeedEntry struct {
 func (tx *Tx) Feed(t crm.TerritoryID, since crm.Rev) iter.Seq2[FeedEntry, error] {
 	return func(yield func(FeedEntry, error) bool) {
 		var lists [3]*rowCursor
-		for i, b := range []bucket{bucketFeed, bucketGone, bucketLeft} {
-			lists[i] = newRowCursor(source{bucket: tx.top(b)}, keyRange{lo: feedPosition(t, since+1), hi: after(appendTerritory(nil, t))}, false)
+		for i, s := range feedSpaces {
+			lists[i] = newRowCursor(source{bucket: tx.rows.bucket(s, 0, 0)}, keyRange{lo: feedPosition(t, since+1), hi: after(appendTerritory(nil, t))}, false)
 		}
 		for {
 			at := first(lists[:])
@@ -63,14 +63,14 @@ func first(lists []*rowCursor) int {
 // Who has a Cursor of Rev or more does not miss them.
 func (tx *Tx) TrimBelow(rev crm.Rev) (int, error) {
 	n := 0
-	for _, b := range []bucket{bucketGone, bucketLeft} {
-		for t := range tx.territoriesIn(b) {
-			keys, err := tx.feedKeys(b, keyRange{appendTerritory(nil, t), after(feedPosition(t, rev))})
+	for _, s := range []space{spaceGone, spaceLeft} {
+		for t := range tx.territoriesIn(s) {
+			keys, err := tx.feedKeys(s, keyRange{appendTerritory(nil, t), after(feedPosition(t, rev))})
 			if err != nil {
 				return n, err
 			}
 			for _, key := range keys {
-				if err := tx.dropRow(b, key); err != nil {
+				if err := tx.dropRow(s, key); err != nil {
 					return n, err
 				}
 				n++
@@ -82,12 +82,12 @@ func (tx *Tx) TrimBelow(rev crm.Rev) (int, error) {
 
 // territoriesIn yields the territories that have rows in the buckets, in order.
 // The buckets may be written meanwhile.
-func (tx *Tx) territoriesIn(buckets ...bucket) iter.Seq[crm.TerritoryID] {
+func (tx *Tx) territoriesIn(spaces ...space) iter.Seq[crm.TerritoryID] {
 	return func(yield func(crm.TerritoryID) bool) {
 		for at := []byte{0}; at != nil; {
 			var least []byte
-			for _, b := range buckets {
-				k, _ := tx.top(b).Cursor().Seek(at)
+			for _, s := range spaces {
+				k, _ := tx.rows.bucket(s, 0, 0).Cursor().Seek(at)
 				if k != nil && (least == nil || bytes.Compare(k, least) < 0) {
 					least = k
 				}

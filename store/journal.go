@@ -93,12 +93,20 @@ func (j *Journal) Replace(newPath string) error {
 type JTx struct {
 	*transaction
 	layouts *layoutCache
+	layout  uint64 // that the rows of the overlay follow; 0: not read yet
+	written bool   // the overlay was
 	rows    rowTable
 }
 
 // Commit makes the transaction durable. Whatever it returns, the transaction
 // has ended; after an error nothing of it is in the file.
-func (tx *JTx) Commit() error { return tx.commit() }
+func (tx *JTx) Commit() error {
+	if err := tx.rows.flush(); err != nil {
+		_ = tx.Rollback()
+		return err
+	}
+	return tx.commit()
+}
 
 // An Identity says which node this disk belongs to and where its history
 // stands. The zero Identity is that of a node that has not joined.

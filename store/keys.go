@@ -119,7 +119,11 @@ func feedPosition(t crm.TerritoryID, rev crm.Rev) []byte {
 }
 
 func feedKey(t crm.TerritoryID, rev crm.Rev, k RecordKey) []byte {
-	return appendRecordKey(feedPosition(t, rev), k)
+	return appendFeedKey(make([]byte, 0, feedKeySize), t, rev, k)
+}
+
+func appendFeedKey(dst []byte, t crm.TerritoryID, rev crm.Rev, k RecordKey) []byte {
+	return appendRecordKey(binary.BigEndian.AppendUint64(appendTerritory(dst, t), uint64(rev)), k)
 }
 
 func seqKey(s crm.Seq) []byte { return binary.BigEndian.AppendUint64(nil, uint64(s)) }

@@ -34,6 +34,9 @@ func (r *Reader) List(q query.List) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
+	if r.writes() {
+		r.linked = nil
+	}
 	l := lister{r: r, q: q, order: o, from: from, want: q.PageSize()}
 	p := l.plan()
 	if p.ordered {

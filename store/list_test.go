@@ -95,7 +95,6 @@ func (w *listWorld) edit(t *testing.T, rnd *rand.Rand, accounts []*crm.Record) {
 // unfollow makes r read as if the overlay's rows were of another schema.
 func unfollow(t *testing.T, r *Reader) {
 	t.Helper()
-	r.follows = false
 	if r.over != nil {
 		if err := r.makeRows(); err != nil {
 			t.Fatal(err)

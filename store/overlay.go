@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -41,6 +42,7 @@ func (tx *JTx) DropOverlay(s *crm.Schema, e crm.EntityID, id crm.RecordID) error
 // in the file were made under another schema.
 func (tx *JTx) overlayRows(s *crm.Schema, k RecordKey, old, now *crm.Record) error {
 	tx.note(k)
+	tx.written = true
 	ok, err := tx.rowsFollow(s)
 	if err != nil {
 		return err
@@ -49,13 +51,18 @@ func (tx *JTx) overlayRows(s *crm.Schema, k RecordKey, old, now *crm.Record) err
 		return tx.rebuildRows(s)
 	}
 	e := s.EntityByID(k.Entity)
-	return tx.rows.change(k.Entity, rowsOf(e, old), rowsOf(e, now))
+	return tx.rows.replace(k.Entity, e, old, e, now)
 }
 
 // rowsFollow reports whether the overlay's rows are those that s asks for.
 func (tx *JTx) rowsFollow(s *crm.Schema) (bool, error) {
-	layout, err := tx.number(bucketSelf, "layout")
-	return layout == tx.layouts.of(s), err
+	if tx.layout == 0 {
+		var err error
+		if tx.layout, err = tx.number(bucketSelf, "layout"); err != nil {
+			return false, err
+		}
+	}
+	return tx.layout == tx.layouts.of(s), nil
 }
 
 func (tx *JTx) rebuildRows(s *crm.Schema) error {
@@ -66,11 +73,12 @@ func (tx *JTx) rebuildRows(s *crm.Schema) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.rows.change(r.Entity, nil, rowsOf(s.EntityByID(r.Entity), r)); err != nil {
+		if err := tx.rows.replace(r.Entity, nil, nil, s.EntityByID(r.Entity), r); err != nil {
 			return err
 		}
 	}
-	return tx.setNumber(bucketSelf, "layout", tx.layouts.of(s))
+	tx.layout = tx.layouts.of(s)
+	return tx.setNumber(bucketSelf, "layout", tx.layout)
 }
 
 // Overlay returns the record in the overlay, nil if there is none.
@@ -97,13 +105,39 @@ func (tx *JTx) HasOverlay() bool {
 	return k != nil
 }
 
+// overlays reports whether any record of the entity is in the overlay; entity 0
+// stands for all.
+func (tx *JTx) overlays(e crm.EntityID) bool {
+	if e == 0 {
+		return tx.HasOverlay()
+	}
+	key := entityKey(e)
+	k, _ := tx.top(bucketOverlay).seek(key)
+	return bytes.HasPrefix(k, key)
+}
+
+func (tx *JTx) hasOverlay(k RecordKey) bool { return tx.top(bucketOverlay).has(k.bytes()) }
+
 // Overlaid yields the keys of all records in the overlay, by entity and id. The
 // transaction must not be written meanwhile.
 func (tx *JTx) Overlaid() iter.Seq[RecordKey] {
 	return func(yield func(RecordKey) bool) {
-		c := tx.top(bucketOverlay).Cursor()
-		for k, _ := c.First(); len(k) == keySize; k, _ = c.Next() {
-			if !yield(recordKeyAt(k)) {
+		for k := range tx.overlaid(nil) {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// overlaid yields the keys in the overlay that begin with prefix, and whether
+// the record is deleted.
+func (tx *JTx) overlaid(prefix []byte) iter.Seq2[RecordKey, bool] {
+	return func(yield func(RecordKey, bool) bool) {
+		c := newRowCursor(source{bucket: tx.top(bucketOverlay)}, prefixRange(prefix), false)
+		for ; len(c.key) == keySize; c.next() {
+			deleted := len(c.value) > sealSize && crm.EncodedDeleted(c.value[sealSize:])
+			if !yield(recordKeyAt(c.key), deleted) {
 				return
 			}
 		}

@@ -190,7 +190,8 @@ func (p plan) merge(l *lister) *merge {
 	if p.index == nil {
 		return l.r.primary(l.q.Entity.ID, desc, from)
 	}
-	m := &merge{r: l.r, entity: l.q.Entity.ID, desc: desc, at: -1}
+	m := newMerge(l.r, l.q.Entity.ID)
+	m.desc = desc
 	for i, rng := range p.ranges {
 		if from != nil {
 			rng = past(rng, append(slices.Clone(rng.lo[:p.skip[i]]), from...), desc)

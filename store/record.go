@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"iter"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/tradepost-crm/tradepost/crm"
 )
 
@@ -60,34 +58,44 @@ func decodeRecord(k RecordKey, v []byte) (*crm.Record, []byte, error) {
 func (k RecordKey) String() string { return fmt.Sprintf("record %s of entity %d", k.ID, k.Entity) }
 
 // liveBucket returns the entity's bucket, nil if it has no records.
-func (tx *Tx) liveBucket(e crm.EntityID) *bolt.Bucket {
-	if b := tx.live[e]; b != nil {
-		return b
+func (tx *Tx) liveBucket(e crm.EntityID) *table {
+	for _, l := range tx.live {
+		if l.entity == e {
+			return l.table
+		}
 	}
-	b := tx.top(bucketLive).Bucket(entityKey(e))
+	b := openTable(tx.top(bucketLive).Bucket(entityKey(e)))
 	if b != nil {
 		tx.keepLive(e, b)
 	}
 	return b
 }
 
-func (tx *Tx) keepLive(e crm.EntityID, b *bolt.Bucket) {
-	if tx.live == nil {
-		tx.live = map[crm.EntityID]*bolt.Bucket{}
-	}
-	// Ids ascend with time, so pages fill from the left and may stay full.
-	b.FillPercent = 0.9
-	tx.live[e] = b
+// A liveTable is the opened bucket of one entity.
+type liveTable struct {
+	entity crm.EntityID
+	table  *table
 }
 
-func (tx *Tx) makeLiveBucket(e crm.EntityID) (*bolt.Bucket, error) {
+func (tx *Tx) keepLive(e crm.EntityID, b *table) {
+	// Ids ascend with time, so pages fill from the left and may stay full.
+	b.FillPercent = fullPages
+	tx.live = append(tx.live, liveTable{e, b})
+}
+
+// fullPages is how full bbolt leaves the pages it splits where keys come in
+// order.
+const fullPages = 0.9
+
+func (tx *Tx) makeLiveBucket(e crm.EntityID) (*table, error) {
 	if b := tx.liveBucket(e); b != nil {
 		return b, nil
 	}
-	b, err := tx.top(bucketLive).CreateBucket(entityKey(e))
+	made, err := tx.top(bucketLive).CreateBucket(entityKey(e))
 	if err != nil {
 		return nil, tx.f.failure("write live", err)
 	}
+	b := openTable(made)
 	tx.keepLive(e, b)
 	return b, nil
 }
@@ -125,29 +133,28 @@ func (tx *Tx) Put(r *crm.Record) error {
 // leave marks that r went from one territory to another. A marker of the same
 // Rev in the one it comes to is of no use any more: it came back.
 func (tx *Tx) leave(k RecordKey, from crm.TerritoryID, r *crm.Record) error {
-	if err := tx.delete(bucketLeft, feedKey(r.Territory, r.Stamp.Rev, k)); err != nil {
-		return err
-	}
-	return tx.put(bucketLeft, feedKey(from, r.Stamp.Rev, k), nil)
+	tx.rows.delete(0, tx.rows.feedRow(spaceLeft, r.Territory, r.Stamp.Rev, k))
+	return tx.rows.put(0, tx.rows.feedRow(spaceLeft, from, r.Stamp.Rev, k))
 }
 
 // write stores the record, its feed row and its part of digest and count. old
 // is what was there and is unlisted already.
 func (tx *Tx) write(k RecordKey, r, old *crm.Record) error {
 	key := k.bytes()
-	v := closeSeal(key, crm.AppendRecord(make([]byte, sealSize, 256), r))
+	tx.scratch = crm.AppendRecord(append(tx.scratch[:0], make([]byte, sealSize)...), r)
+	v := tx.rows.keys.clone(closeSeal(key, tx.scratch))
 	if old != nil && old.Deleted != r.Deleted {
 		if err := tx.remove(k, old.Deleted); err != nil {
 			return err
 		}
 	}
 	if r.Deleted {
-		if err := tx.put(bucketGone, feedKey(r.Territory, r.Stamp.Rev, k), nil); err != nil {
+		if err := tx.rows.put(0, tx.rows.feedRow(spaceGone, r.Territory, r.Stamp.Rev, k)); err != nil {
 			return err
 		}
 		return tx.put(bucketDead, key, v)
 	}
-	if err := tx.put(bucketFeed, feedKey(r.Territory, r.Stamp.Rev, k), nil); err != nil {
+	if err := tx.rows.put(0, tx.rows.feedRow(spaceFeed, r.Territory, r.Stamp.Rev, k)); err != nil {
 		return err
 	}
 	b, err := tx.makeLiveBucket(k.Entity)
@@ -171,7 +178,8 @@ func (tx *Tx) unlist(k RecordKey, old stored) error {
 		return nil
 	}
 	if r.Deleted {
-		return tx.delete(bucketGone, feedKey(r.Territory, r.Stamp.Rev, k))
+		tx.rows.delete(0, tx.rows.feedRow(spaceGone, r.Territory, r.Stamp.Rev, k))
+		return nil
 	}
 	if err := tx.subtractSum(k, r.Territory, old.body); err != nil {
 		return err
@@ -179,7 +187,8 @@ func (tx *Tx) unlist(k RecordKey, old stored) error {
 	if err := tx.addCount(k.Entity, -1); err != nil {
 		return err
 	}
-	return tx.delete(bucketFeed, feedKey(r.Territory, r.Stamp.Rev, k))
+	tx.rows.delete(0, tx.rows.feedRow(spaceFeed, r.Territory, r.Stamp.Rev, k))
+	return nil
 }
 
 func (tx *Tx) remove(k RecordKey, dead bool) error {
@@ -213,17 +222,17 @@ func (tx *Tx) Drop(e crm.EntityID, id crm.RecordID) (bool, error) {
 // their bytes out of the file.
 func (tx *Tx) DropTerritory(t crm.TerritoryID) (int, error) {
 	n := 0
-	for _, b := range []bucket{bucketFeed, bucketGone, bucketLeft} {
-		keys, err := tx.feedKeys(b, prefixRange(appendTerritory(nil, t)))
+	for _, s := range feedSpaces {
+		keys, err := tx.feedKeys(s, prefixRange(appendTerritory(nil, t)))
 		if err != nil {
 			return n, err
 		}
 		for _, key := range keys {
-			if err := tx.dropRow(b, key); err != nil {
+			if err := tx.dropRow(s, key); err != nil {
 				return n, err
 			}
 		}
-		if b != bucketLeft {
+		if s != spaceLeft {
 			n += len(keys)
 		}
 	}
@@ -231,24 +240,25 @@ func (tx *Tx) DropTerritory(t crm.TerritoryID) (int, error) {
 }
 
 // dropRow drops what a row of feed or gone leads to, or a marker.
-func (tx *Tx) dropRow(b bucket, key []byte) error {
-	if b == bucketLeft {
-		return tx.delete(b, key)
+func (tx *Tx) dropRow(s space, key []byte) error {
+	if s == spaceLeft {
+		tx.rows.delete(0, row{space: s, key: key})
+		return nil
 	}
 	k := recordKeyAt(key)
 	ok, err := tx.Drop(k.Entity, k.ID)
 	if err == nil && !ok {
-		err = tx.f.corrupt(b.name+" "+k.String(), errRow)
+		err = tx.f.corrupt(s.bucket().name+" "+k.String(), errRow)
 	}
 	return err
 }
 
 // feedKeys returns copies of the keys of feed, gone or left in a range.
-func (tx *Tx) feedKeys(b bucket, rng keyRange) ([][]byte, error) {
+func (tx *Tx) feedKeys(s space, rng keyRange) ([][]byte, error) {
 	var out [][]byte
-	for c := newRowCursor(source{bucket: tx.top(b)}, rng, false); c.key != nil; c.next() {
+	for c := newRowCursor(source{bucket: tx.rows.bucket(s, 0, 0)}, rng, false); c.key != nil; c.next() {
 		if len(c.key) != feedKeySize {
-			return nil, tx.f.corrupt(b.name, errShort)
+			return nil, tx.f.corrupt(s.bucket().name, errShort)
 		}
 		out = append(out, bytes.Clone(c.key))
 	}

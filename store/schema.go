@@ -118,7 +118,7 @@ func (tx *Tx) reindex(id crm.EntityID, old, now *crm.Entity) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.rows.change(id, rowsOf(old, r), rowsOf(now, r)); err != nil {
+		if err := tx.rows.replace(id, old, r, now, r); err != nil {
 			return err
 		}
 	}
@@ -134,7 +134,7 @@ func (tx *Tx) replaceRows(old, now *crm.Record) error {
 		id = old.Entity
 	}
 	e := tx.schema.EntityByID(id)
-	return tx.rows.change(id, rowsOf(e, old), rowsOf(e, now))
+	return tx.rows.replace(id, e, old, e, now)
 }
 
 // entityLayout spells what of a definition decides which rows a record has.
@@ -191,7 +191,7 @@ func (db *DB) upgradeRows() error {
 				if err != nil {
 					return err
 				}
-				if err := tx.rows.change(e, nil, rowsOf(tx.schema.EntityByID(e), r)); err != nil {
+				if err := tx.rows.replace(e, nil, nil, tx.schema.EntityByID(e), r); err != nil {
 					return err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -13,7 +14,7 @@ import (
 type transaction struct {
 	f    *file
 	bolt *bolt.Tx
-	tops map[string]*bolt.Bucket // opened buckets at the top of the file
+	tops []*table // opened buckets at the top of the file, few
 	done bool
 
 	changed []RecordKey // for the changeLog, with repeats
@@ -38,7 +39,7 @@ func (f *file) begin(writable bool) (*transaction, error) {
 		}
 		return nil, f.failure("begin", err)
 	}
-	return &transaction{f: f, bolt: b, tops: map[string]*bolt.Bucket{}}, nil
+	return &transaction{f: f, bolt: b}, nil
 }
 
 func (t *transaction) end(writable bool) {
@@ -86,18 +87,20 @@ func (t *transaction) commit() error {
 }
 
 // top returns a bucket at the top of the file.
-func (t *transaction) top(b bucket) *bolt.Bucket {
-	if open := t.tops[b.name]; open != nil {
-		return open
+func (t *transaction) top(b bucket) *table {
+	for _, open := range t.tops {
+		if open.name == b.name {
+			return open
+		}
 	}
-	open := t.bolt.Bucket(b.top())
-	t.tops[b.name] = open
+	open := &table{boltBucket: t.bolt.Bucket(b.top()), name: b.name}
+	t.tops = append(t.tops, open)
 	return open
 }
 
 // empty removes all of a bucket at the top of the file.
 func (t *transaction) empty(b bucket) error {
-	delete(t.tops, b.name)
+	t.tops = slices.DeleteFunc(t.tops, func(open *table) bool { return open.name == b.name })
 	err := t.bolt.DeleteBucket(b.top())
 	if err == nil {
 		_, err = t.bolt.CreateBucket(b.top())

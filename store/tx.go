@@ -26,8 +26,9 @@ type Tx struct {
 	schemaStale bool        // a metadata record changed since schema was built
 	schemaErr   error       // why the changed metadata is no schema; Commit fails with it
 
-	live    map[crm.EntityID]*bolt.Bucket
+	live    []liveTable
 	rows    rowTable
+	scratch []byte                  // of Put
 	sums    map[sumKey]*Bucket      // digest buckets changed and not yet written
 	counts  map[crm.EntityID]uint64 // counts changed and not yet written
 	touched map[crm.TerritoryID]bool
@@ -73,7 +74,7 @@ func (tx *Tx) flush() error {
 		return tx.f.failure("commit", bolt.ErrTxNotWritable)
 	}
 	tx.Schema()
-	return errors.Join(tx.schemaErr, tx.writeSums(), tx.writeCounts())
+	return errors.Join(tx.schemaErr, tx.rows.flush(), tx.writeSums(), tx.writeCounts())
 }
 
 // Lookup returns the live record whose unique field has the value, by its

@@ -1,0 +1,47 @@
+package store
+
+import (
+	"bytes"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// A table is an opened bucket.
+type table struct {
+	*boltBucket
+	name   string       // at the top of the file; else ""
+	cursor *bolt.Cursor // of Get, which bbolt's would make anew each time
+}
+
+// openTable returns nil for no bucket.
+func openTable(b *bolt.Bucket) *table {
+	if b == nil {
+		return nil
+	}
+	return &table{boltBucket: b}
+}
+
+// Get returns the value of the key, nil if there is none.
+func (t *table) Get(key []byte) []byte {
+	k, v := t.seek(key)
+	if !bytes.Equal(k, key) {
+		return nil
+	}
+	return v
+}
+
+// has reports whether the key is there, with whatever value.
+func (t *table) has(key []byte) bool {
+	k, _ := t.seek(key)
+	return bytes.Equal(k, key)
+}
+
+// seek returns the first key that is not below, and its value.
+func (t *table) seek(key []byte) (k, v []byte) {
+	if t.cursor == nil {
+		t.cursor = t.Cursor()
+	}
+	return t.cursor.Seek(key)
+}
+
+type boltBucket = bolt.Bucket // so that Bucket is its method
