@@ -19,7 +19,7 @@ import (
 // code, item and message that the node gave, or code unavailable if the node
 // could not be reached.
 type Client struct {
-	BaseURL string       // as http://localhost:7070
+	BaseURL string       // as http://localhost:8400
 	Token   string       // bearer token; "" sends none
 	HTTP    *http.Client // nil: http.DefaultClient
 }
@@ -101,7 +101,7 @@ func (c *Client) request(ctx context.Context, q request) (*http.Request, error) 
 	}
 	r, err := http.NewRequestWithContext(ctx, q.method, target, body)
 	if err != nil {
-		return nil, &crm.Error{Code: crm.CodeInvalid, Item: c.BaseURL, Message: "not an address such as http://localhost:7070", Err: err}
+		return nil, &crm.Error{Code: crm.CodeInvalid, Item: c.BaseURL, Message: "not an address such as http://localhost:8400", Err: err}
 	}
 	for name, values := range q.header {
 		r.Header[name] = values
@@ -121,6 +121,9 @@ func problemIn(resp *http.Response, q request, from string) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
 	if err == nil {
 		err = json.Unmarshal(body, &p)
+	}
+	if resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge || resp.StatusCode == http.StatusRequestURITooLong {
+		return &crm.Error{Code: crm.CodeTooLarge, Item: "query", Message: fmt.Sprintf("filter and the other parameters are %d bytes together; at most about %d fit", len(q.query.Encode()), maxHeader)}
 	}
 	if err != nil || p.Code == "" {
 		return &crm.Error{Code: crm.CodeUnavailable, Op: q.method + " " + q.path, Item: from, Message: "answered " + resp.Status + ", not as tradepost does; is a proxy in between?"}

@@ -260,7 +260,8 @@ func items[T any](ctx context.Context, c *Client, q request) ([]T, error) {
 type Summary struct {
 	Demand                               crm.Demand
 	Entity, Group, Measure, Filter, Sort string
-	Limit                                int // rows; 0: all that the server allows
+	Limit                                int  // rows; 0: all that the server allows
+	Titles                               bool // show links with the title of their target
 }
 
 // Report runs a report and says what it was read from.
@@ -271,6 +272,9 @@ func (c *Client) Report(ctx context.Context, s Summary) (ReportText, crm.Freshne
 	set(q, "filter", s.Filter)
 	set(q, "sort", s.Sort)
 	setLimit(q, s.Limit)
+	if s.Titles {
+		q.Set("expand", "*")
+	}
 	var out ReportText
 	h, err := c.do(ctx, request{method: "GET", path: path("reports"), query: q, header: Asked{Demand: s.Demand}.header()}, &out)
 	return out, parseFreshness(h), err

@@ -75,6 +75,11 @@ func appendField(dst []byte, f *crm.Field, value crm.Value, v *view) []byte {
 	dst = append(dst, ',', '"')
 	dst = append(dst, f.Name...)
 	dst = append(dst, '"', ':')
+	return v.appendValue(dst, f, value)
+}
+
+// appendValue appends a value of f, an expanded link with its title.
+func (v *view) appendValue(dst []byte, f *crm.Field, value crm.Value) []byte {
 	if f.Kind == crm.Link && !value.IsNull() && v.expands(f) {
 		dst = append(dst, `{"id":"`...)
 		dst = appendID(dst, value.Link())

@@ -37,7 +37,8 @@ type Node interface {
 // some nodes have; where one is nil its paths answer not_found.
 type Config struct {
 	Node Node
-	Role string // "master" or "replica": the role label of the metrics
+	Role string     // "master" or "replica": the role label of the metrics
+	Self crm.NodeID // marked in the list of nodes; 0: unknown
 	// Authenticate returns the actor of an Authorization header's value.
 	Authenticate func(header string) (actor string, err error)
 	// Status returns what /api/v1/status shows; it must encode as JSON.
@@ -66,7 +67,7 @@ type Member struct {
 	Node  crm.NodeID    `json:"node"`
 	State string        `json:"state"` // alive, suspect, dead or left
 	RTT   time.Duration `json:"-"`     // smoothed round trip from here; 0 if unknown
-	Since time.Time     `json:"-"`     // when State last changed
+	Since time.Time     `json:"-"`     // when State last changed; zero if unknown
 }
 
 // An OutboxEntry is an edit of this node that the master has not decided.

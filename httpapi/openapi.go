@@ -321,7 +321,7 @@ var fixedOps = []fixedOp{
 	{method: "get", path: "/openapi.json", id: "openapi", summary: "This document"},
 	{method: "get", path: "/api/v1/schema", id: "schema", summary: "The live schema"},
 	{method: "post", path: "/api/v1/mutations", id: "mutate", summary: "Edit any number of records at once, all or nothing", body: "Mutation"},
-	{method: "get", path: "/api/v1/reports", id: "report", summary: "Group, count and add up records", params: [][2]string{{"entity", "Whose records"}, {"group", "account.name, order_date:month"}, {"measure", "count, sum(amount) as total"}, {"filter", "Condition"}, {"sort", "Columns"}, {"limit", "Most rows"}}},
+	{method: "get", path: "/api/v1/reports", id: "report", summary: "Group, count and add up records", params: [][2]string{{"entity", "Whose records"}, {"group", "account.name, order_date:month"}, {"measure", "count, sum(amount) as total"}, {"filter", "Condition"}, {"sort", "Columns"}, {"limit", "Most rows"}, {"expand", "* to show links with a title"}}},
 	{method: "get", path: "/api/v1/search", id: "search", summary: "Find records by the beginnings of words", params: [][2]string{{"q", "Words"}, {"entity", "Within these entities"}, {"limit", "Most items"}}},
 	{method: "get", path: "/api/v1/attention", id: "list_attention", summary: "Conflicts, parked and rejected edits, newest first", params: [][2]string{{"status", "open (default), resolved, dismissed or all"}, {"kind", "conflict, parked or rejected"}, {"record", "About this record"}, {"limit", "Most items"}, {"cursor", "next of the page before"}}},
 	{method: "get", path: "/api/v1/attention/{id}", id: "get_attention", summary: "One item of the attention list"},

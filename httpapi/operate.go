@@ -38,9 +38,10 @@ type NodeText struct {
 	Sync      string     `json:"sync_address,omitempty"`
 	HTTP      string     `json:"http_address,omitempty"`
 	Raft      string     `json:"raft_address,omitempty"`
-	State     string     `json:"state,omitempty"` // alive, suspect, dead or left; absent: nothing heard
-	RTTMillis float64    `json:"rtt_ms,omitempty"`
-	Since     *time.Time `json:"since,omitempty"` // when State last changed, by this node's clock
+	Self      bool       `json:"self,omitempty"`   // the node that answers
+	State     string     `json:"state,omitempty"`  // alive, suspect, dead or left; absent: nothing heard
+	RTTMillis float64    `json:"rtt_ms,omitempty"` // from here; absent: unmeasured
+	Since     *time.Time `json:"since,omitempty"`  // when State last changed, by this node's clock
 }
 
 // nodes answers GET /api/v1/nodes.
@@ -61,7 +62,9 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request, _ string) error {
 			if err != nil {
 				return len(out), err
 			}
-			out = append(out, nodeText(rec, live))
+			n := nodeText(rec, live)
+			n.Self = n.Node == s.cfg.Self && n.Node != 0
+			out = append(out, n)
 		}
 		slices.SortFunc(out, func(a, b NodeText) int { return int(a.Node) - int(b.Node) })
 		return len(out), p.marshal(map[string]any{"items": out})
@@ -74,7 +77,10 @@ func nodeText(rec *crm.Record, live []Member) NodeText {
 		Status: text(crm.NodeStatus), City: text(crm.NodeCity), Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}
 	for _, m := range live {
 		if m.Node == n.Node {
-			n.State, n.RTTMillis, n.Since = m.State, milliseconds(m.RTT), &m.Since
+			n.State, n.RTTMillis = m.State, milliseconds(m.RTT)
+			if !m.Since.IsZero() {
+				n.Since = &m.Since
+			}
 		}
 	}
 	return n

@@ -52,6 +52,7 @@ var statuses = map[crm.Code]int{
 	crm.CodeStale:         http.StatusServiceUnavailable,
 	CodeMethod:            http.StatusMethodNotAllowed,
 	CodeMediaType:         http.StatusUnsupportedMediaType,
+	"site_has_replica":    http.StatusConflict, // package master's, which is not imported for a word
 }
 
 // retryAfter holds, in seconds, the codes that a later try may cure by itself.

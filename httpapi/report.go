@@ -30,9 +30,10 @@ type ColumnText struct {
 	Bucket string `json:"bucket,omitempty"` // day, week, month, quarter or year
 }
 
-// report answers GET /api/v1/reports?entity=&group=&measure=&filter=&sort=&limit=.
+// report answers GET /api/v1/reports?entity=&group=&measure=&filter=&sort=&limit=&expand=.
+// With expand=* the links it groups by are shown with a title, as in records.
 func (s *Server) report(w http.ResponseWriter, r *http.Request, _ string) error {
-	q, err := readParams(r, "entity", "group", "measure", "filter", "sort", "limit")
+	q, err := readParams(r, "entity", "group", "measure", "filter", "sort", "limit", "expand")
 	if err != nil {
 		return err
 	}
@@ -42,6 +43,12 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, _ string) error 
 	}
 	if limit == 0 {
 		limit = maxReportRows
+	}
+	if q.text("entity") == "" {
+		return invalid("entity", "name the entity whose records are counted")
+	}
+	if expand := q.text("expand"); expand != "" && expand != "*" {
+		return invalid("expand", "%q is not *: a report shows all its links with a title, or none", short(expand))
 	}
 	return s.answer(w, r, "report", func(rd *store.Reader, p *page) (int, error) {
 		e, err := entityOf(rd.Schema(), q.text("entity"))
@@ -56,13 +63,14 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, _ string) error 
 		if err != nil {
 			return 0, err
 		}
-		p.body = appendResult(p.body, result)
-		return result.Scanned, nil
+		v := &view{rd: rd, every: q.text("expand") == "*"}
+		p.body = appendResult(p.body, result, def.Groups, v)
+		return result.Scanned, v.err
 	})
 }
 
-// appendResult writes a ReportText.
-func appendResult(dst []byte, result *report.Result) []byte {
+// appendResult writes a ReportText, with its links as v shows them.
+func appendResult(dst []byte, result *report.Result, groups []report.Group, v *view) []byte {
 	columns := make([]ColumnText, 0, len(result.Columns))
 	for _, c := range result.Columns {
 		text := ColumnText{Name: c.Name, Kind: c.Kind.String()}
@@ -81,21 +89,25 @@ func appendResult(dst []byte, result *report.Result) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendValues(dst, row)
+		dst = appendRow(dst, row, groups, v)
 	}
-	dst = appendValues(append(dst, `],"totals":`...), result.Totals)
+	dst = appendRow(append(dst, `],"totals":`...), result.Totals, groups, v)
 	dst = strconv.AppendInt(append(dst, `,"scanned":`...), int64(result.Scanned), 10)
 	dst = strconv.AppendInt(append(dst, `,"mixed":`...), int64(result.Mixed), 10)
 	return append(dst, '}')
 }
 
-func appendValues(dst []byte, values []crm.Value) []byte {
+func appendRow(dst []byte, row []crm.Value, groups []report.Group, v *view) []byte {
 	dst = append(dst, '[')
-	for i, v := range values {
+	for i, value := range row {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendValue(dst, v)
+		if i < len(groups) {
+			dst = v.appendValue(dst, groups[i].Path.Field, value)
+		} else {
+			dst = appendValue(dst, value)
+		}
 	}
 	return append(dst, ']')
 }

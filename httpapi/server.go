@@ -94,7 +94,7 @@ type handler func(w http.ResponseWriter, r *http.Request, actor string) error
 
 // routes is the API.
 func (s *Server) routes() []route {
-	metrics := promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{Registry: s.cfg.Registry, EnableOpenMetrics: true})
+	metrics := promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 	return []route{
 		{method: "GET", path: "/livez", handle: s.live, open: true},
 		{method: "GET", path: "/readyz", handle: s.ready, open: true},

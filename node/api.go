@@ -14,59 +14,74 @@ import (
 // apiConfig says what this node's HTTP server can do.
 func (n *Node) apiConfig() httpapi.Config {
 	c := httpapi.Config{
-		Node: n.API(), Role: string(n.id.Role), Authenticate: n.authenticate, Members: n.members, Check: n.check, Wan: n.env.Wan,
+		Node: n.API(), Self: n.id.Node, Status: func(ctx context.Context) (any, error) { return n.Status(ctx) }, Role: string(n.id.Role), Authenticate: n.authenticate, Members: n.members, Check: n.check, Wan: n.env.Wan,
 		Registry: n.registry, OpenMetrics: n.set.OpenMetrics, Logger: n.env.Logger, Now: n.env.Now, Rand: n.env.Rand,
 	}
 	if n.replica != nil {
-		c.Status = func(context.Context) (any, error) { return n.replica.Status(), nil }
 		c.Outbox = n.outbox
 		return c
 	}
-	c.Status = func(context.Context) (any, error) { return n.master.Status(), nil }
 	c.CreateToken = n.createToken
 	c.Peers = &httpapi.Peers{List: n.peers, Remove: n.master.RemovePeer, Transfer: n.master.TransferLeader}
 	return c
 }
 
-// authenticate gives auth's verdict the form of the API's errors.
 func (n *Node) authenticate(header string) (string, error) {
 	_, actor, err := n.tokens.Check(header)
-	if err != nil {
-		return "", &crm.Error{Code: crm.CodeUnauthorized, Op: "authenticate", Message: err.Error()}
-	}
-	return actor, nil
+	return actor, err
 }
 
-func (n *Node) members(context.Context) ([]httpapi.Member, error) {
+// members returns what gossip knows, and where there is none what the session
+// with a master does.
+func (n *Node) members(ctx context.Context) ([]httpapi.Member, error) {
 	var list []gossip.Member
 	switch {
 	case n.gossip != nil:
 		list = n.gossip.Members()
 	case n.master != nil:
 		list = n.master.GossipMembers()
+	default:
+		return n.inSession(ctx)
 	}
 	out := make([]httpapi.Member, 0, len(list))
 	for _, m := range list {
-		out = append(out, httpapi.Member{Node: crm.NodeID(m.Node), State: m.State.String(), RTT: m.RTT, Since: m.Since})
+		member := httpapi.Member{Node: crm.NodeID(m.Node), State: m.State.String(), Since: m.Since}
+		if m.RTTKnown {
+			member.RTT = m.RTT
+		}
+		out = append(out, member)
 	}
 	return out, nil
+}
+
+// inSession returns the master that this replica is connected to.
+func (n *Node) inSession(ctx context.Context) (out []httpapi.Member, err error) {
+	s := n.replica.Status()
+	if !s.Connected {
+		return nil, nil
+	}
+	_, err = n.replica.Read(ctx, crm.Demand{Level: crm.Local}, func(r *store.Reader) error {
+		out = nil
+		for rec, err := range r.Scan(r.Schema().EntityByID(crm.EntityNode)) {
+			if err != nil {
+				return err
+			}
+			if rec.Value(crm.NodeSync).Str() == s.Master {
+				out = append(out, httpapi.Member{Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()), State: gossip.Alive.String(), RTT: s.RTT})
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (n *Node) check(ctx context.Context) ([]httpapi.Finding, error) {
 	if n.master != nil {
 		found, err := n.master.Check(ctx)
-		out := make([]httpapi.Finding, 0, len(found))
-		for _, f := range found {
-			out = append(out, httpapi.Finding{Kind: f.Bucket, Item: f.Item, Message: f.Detail})
-		}
-		return out, err
+		return masterFindings(found), err
 	}
 	found, err := n.replica.Check(ctx)
-	out := make([]httpapi.Finding, 0, len(found))
-	for _, f := range found {
-		out = append(out, httpapi.Finding{Kind: f.File + "/" + f.Bucket, Item: f.Item, Message: f.Detail})
-	}
-	return out, err
+	return replicaFindings(found), err
 }
 
 func (n *Node) outbox(ctx context.Context) ([]httpapi.OutboxEntry, error) {

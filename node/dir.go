@@ -91,13 +91,38 @@ func ReadIdentity(dir string) (Identity, error) {
 		return Identity{}, dirError(op, path, "%v", err)
 	}
 	var id Identity
-	if err := json.Unmarshal(b, &id); err != nil {
-		return Identity{}, dirError(op, path, "the file is damaged (%v); restore it from a backup", err)
-	}
-	if id.Format != identityFormat {
+	err = json.Unmarshal(b, &id)
+	switch {
+	case err == nil && id.Format > identityFormat:
 		return Identity{}, &crm.Error{Code: crm.CodeFormat, Op: op, Item: path, Message: fmt.Sprintf("format %d was written by a newer tradepost; upgrade this one", id.Format)}
+	case err == nil:
+		err = id.validate()
+	}
+	if err != nil {
+		return Identity{}, &crm.Error{Code: crm.CodeCorrupt, Op: op, Item: path, Message: fmt.Sprintf("the file is damaged (%v); restore it from a backup", err)}
 	}
 	return id, nil
+}
+
+func (id Identity) validate() error {
+	switch {
+	case id.Format != identityFormat:
+		return fmt.Errorf("format %d does not exist", id.Format)
+	case id.Role != auth.RoleMaster && id.Role != auth.RoleReplica:
+		return fmt.Errorf("role %q is neither master nor replica", id.Role)
+	case id.Cluster == "" || id.Site == "" || id.Node == 0:
+		return errors.New("cluster, site or node is missing")
+	}
+	return nil
+}
+
+// bears says that a certificate is this node's.
+func (id Identity) bears(cert auth.Identity) error {
+	want := auth.Identity{Cluster: id.Cluster, Role: id.Role, Site: id.Site, Node: uint32(id.Node)}
+	if cert == want {
+		return nil
+	}
+	return &crm.Error{Code: crm.CodeInvalid, Op: "open node", Item: "node.crt", Message: fmt.Sprintf("the certificate is of %s, node.json of %s: files of two nodes lie in this directory; restore it from one backup", cert, want)}
 }
 
 // newAdminToken makes the first bearer token of a node and leaves it in

@@ -72,6 +72,9 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
+	if err := n.id.bears(cert.Identity); err != nil {
+		return err
+	}
 	if n.tokens, err = auth.LoadTokens(n.set.Dir); err != nil {
 		return err
 	}
@@ -111,6 +114,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.http != nil {
 		loops = append(loops, func(ctx context.Context) error { return n.http.Run(ctx, n.lis) })
 	}
+	n.announce()
+	stopped := context.AfterFunc(ctx, func() { n.log().Info("the node is stopping") })
+	defer stopped()
 	done := make(chan error, len(loops))
 	for _, loop := range loops {
 		go func() {
@@ -128,6 +134,18 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// announce logs where the node can be reached.
+func (n *Node) announce() {
+	at := []any{"role", n.id.Role, "cluster", n.id.Cluster, "version", n.env.Version, "dir", n.set.Dir, "http", n.HTTPAddr()}
+	if n.master != nil {
+		at = append(at, "sync", n.set.Listen.Sync, "raft", n.set.Listen.Raft)
+	}
+	if n.gossip != nil || n.master != nil && n.set.Listen.Gossip != "" {
+		at = append(at, "gossip", n.set.Listen.Gossip)
+	}
+	n.log().Info("the node runs", at...)
 }
 
 // Close closes the files and ports. Call it after Run has returned.

@@ -25,6 +25,9 @@ func (n *Node) openMaster(cert *auth.Node) error {
 	if err != nil {
 		return err
 	}
+	if err := n.sameRaftLog(); err != nil {
+		return err
+	}
 	g, err := n.gossipConfig()
 	if err != nil {
 		return err
@@ -39,6 +42,21 @@ func (n *Node) openMaster(cert *auth.Node) error {
 		Now: n.env.Now, Rand: n.env.Rand, Logger: n.env.Logger, Metrics: master.NewMetrics(n.registry), Fatal: n.env.Fatal,
 	})
 	return err
+}
+
+// raftLogFiles are the files by which the kinds of Raft log are known.
+var raftLogFiles = map[string]string{"wal": "wal-meta.db", "bbolt": "log.db"}
+
+// sameRaftLog refuses to begin a second Raft log beside the one of another kind
+// that is there: the master would forget how it voted and what it had agreed to.
+func (n *Node) sameRaftLog() error {
+	for kind, name := range raftLogFiles {
+		path := n.set.path("raft", name)
+		if _, err := os.Stat(path); err == nil && kind != n.set.RaftLog {
+			return badSetting("raft_log", "%q, but %s is a log of kind %s; a master keeps the kind it began with: say --raft-log %s, or remove the master and join it anew", n.set.RaftLog, path, kind, kind)
+		}
+	}
+	return nil
 }
 
 // bootstrap starts the cluster the first time its first master runs, and then

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,12 +65,27 @@ func (s *Settings) LoadFile(path string) error {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	if err := d.Decode(s); err != nil && !errors.Is(err, io.EOF) {
-		return badSetting(path, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return badSetting(path, "%s", yamlReason(err))
 	}
 	if err := d.Decode(new(Settings)); !errors.Is(err, io.EOF) {
 		return badSetting(path, "the file holds more than one document")
 	}
 	return nil
+}
+
+// unknownKey matches how the decoder complains of a key, which names Go's types.
+var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+// yamlReason says in one line what is wrong, beginning with the line.
+func yamlReason(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if e := new(yaml.TypeError); errors.As(err, &e) {
+		text = strings.Join(e.Errors, "; ")
+	}
+	if !strings.HasPrefix(text, "line ") {
+		text = "line 1: " + text // the decoder leaves the first line's number out
+	}
+	return unknownKey.ReplaceAllString(text, "there is no setting $1")
 }
 
 // environment lists the variables that LoadEnv reads.
@@ -121,8 +137,15 @@ func (s *Settings) validateAddresses() error {
 		"listen.sync": s.Listen.Sync, "listen.raft": s.Listen.Raft, "listen.http": s.Listen.HTTP, "listen.gossip": s.Listen.Gossip,
 		"advertise.sync": s.Advertise.Sync, "advertise.raft": s.Advertise.Raft, "advertise.http": s.Advertise.HTTP, "advertise.gossip": s.Advertise.Gossip,
 	} {
-		if _, _, err := net.SplitHostPort(a); a != "" && err != nil {
+		_, port, err := net.SplitHostPort(a)
+		if a == "" {
+			continue
+		}
+		if err != nil {
 			return badSetting(name, "%q is not host:port: %v", a, err)
+		}
+		if _, err := net.LookupPort("tcp", port); err != nil {
+			return badSetting(name, "%q has no port from 0 to 65535", a)
 		}
 	}
 	return nil

@@ -28,9 +28,11 @@ func TestSettings_Samples(t *testing.T) {
 
 func TestSettings_BadInput(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"UnknownKey":   {"dirr: x\n", "line 1: field dirr not found"},
+		"UnknownKey":   {"dirr: x\n", "line 1: there is no setting dirr"},
 		"WrongType":    {"dir: x\nlisten: 7\n", "line 2"},
 		"Tabs":         {"dir:\tx\n\tb: 2\n", "line 2"},
+		"NestedKey":    {"dir: x\nlisten:\n  synk: a:1\n", "line 3: there is no setting synk"},
+		"Syntax":       {"listen: {sync: [}\n", "line 1: did not find"},
 		"TwoDocuments": {"dir: x\n---\ndir: y\n", "more than one document"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,6 +51,7 @@ func TestSettings_BadInput(t *testing.T) {
 		"dir": func(s *Settings) { s.Dir = "" }, "preset": func(s *Settings) { s.Preset = "moon" }, "raft_log": func(s *Settings) { s.RaftLog = "tape" },
 		"log_level": func(s *Settings) { s.LogLevel = "loud" }, "log_format": func(s *Settings) { s.LogFormat = "xml" },
 		"listen.http": func(s *Settings) { s.Listen.HTTP = "nowhere" }, "advertise.raft": func(s *Settings) { s.Advertise.Raft = "a:b:c" },
+		"listen.sync": func(s *Settings) { s.Listen.Sync = "127.0.0.1:99999" }, "listen.raft": func(s *Settings) { s.Listen.Raft = "127.0.0.1:-1" },
 	} {
 		s := DefaultSettings()
 		edit(&s)

@@ -4,15 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/httpapi"
 	"github.com/tradepost-crm/tradepost/node"
-	"github.com/tradepost-crm/tradepost/store"
 )
 
 type checkText struct {
@@ -27,9 +24,11 @@ func (c *cli) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check", Short: "Check every invariant of a node's files",
 		Long: `Check every invariant of the files of the node at --addr, or, with --dir, of a
-node that is stopped. The files are only read. The exit code is 1 if anything is
-wrong, with --detailed-exitcode 2, so that a script can tell it from a check that
-could not be made.`,
+node that is stopped: the same checks, but for those that need a running node's
+memory (that what was shown never goes back). The files are only read; those of a
+replica are copied to the temporary directory first, so there must be room for
+them. The exit code is 1 if anything is wrong, with --detailed-exitcode 2, so that
+a script can tell it from a check that could not be made.`,
 		Args: want(),
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "check the files of a stopped node in this directory")
@@ -60,6 +59,7 @@ func (t checkText) write(w io.Writer) {
 		return
 	}
 	g := columns("kind", "item", "message")
+	g.whole = true
 	for _, f := range t.Findings {
 		g.add(f.Kind, f.Item, f.Message)
 	}
@@ -68,7 +68,7 @@ func (t checkText) write(w io.Writer) {
 
 func (c *cli) findings(ctx context.Context, dir string) ([]httpapi.Finding, error) {
 	if dir != "" {
-		return checkDir(ctx, dir)
+		return node.CheckDir(ctx, dir, "")
 	}
 	api, err := c.client()
 	if err != nil {
@@ -76,55 +76,4 @@ func (c *cli) findings(ctx context.Context, dir string) ([]httpapi.Finding, erro
 	}
 	api.HTTP.Timeout = 0 // the node reads its whole store
 	return api.Check(ctx)
-}
-
-// checkDir checks the files of a stopped node: of a master its one base file, of
-// a replica the base and the journal over it.
-func checkDir(ctx context.Context, dir string) ([]httpapi.Finding, error) {
-	id, err := node.ReadIdentity(dir)
-	if err != nil {
-		return nil, err
-	}
-	if id.Role == auth.RoleMaster {
-		found, _, err := checkBase(ctx, filepath.Join(dir, "master.db"))
-		return found, err
-	}
-	found, schema, err := checkBase(ctx, filepath.Join(dir, "base.db"))
-	if err != nil {
-		return nil, err
-	}
-	j, err := store.OpenJournal(filepath.Join(dir, "journal.db"), store.Options{ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	defer j.Close()
-	err = j.View(func(tx *store.JTx) error {
-		more, err := tx.Check(ctx, schema)
-		found = append(found, findingTexts("journal.db", more)...)
-		return err
-	})
-	return found, err
-}
-
-func checkBase(ctx context.Context, path string) (found []httpapi.Finding, schema *crm.Schema, err error) {
-	db, err := store.Open(path, store.Options{ReadOnly: true})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer db.Close()
-	err = db.View(func(tx *store.Tx) error {
-		schema = tx.Schema()
-		list, err := tx.Check(ctx)
-		found = findingTexts(filepath.Base(path), list)
-		return err
-	})
-	return found, schema, err
-}
-
-func findingTexts(file string, list []store.Finding) []httpapi.Finding {
-	var out []httpapi.Finding
-	for _, f := range list {
-		out = append(out, httpapi.Finding{Kind: file + "/" + f.Bucket, Item: f.Item, Message: f.Detail})
-	}
-	return out
 }

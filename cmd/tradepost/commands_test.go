@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/httpapi"
+	"github.com/tradepost-crm/tradepost/master"
+	"github.com/tradepost-crm/tradepost/node"
 )
 
 // wants demands pieces of an output.
@@ -93,7 +98,7 @@ func TestConflicts(t *testing.T) {
 	ok(t, d, "conflict", "resolve", conflict, "--take", "lost")
 	wants(t, ok(t, d, "record", "get", "account", account), "+351 21 111 1111")
 	ok(t, d, "conflict", "list", "--detailed-exitcode")
-	wants(t, ok(t, d, "conflict", "list", "--status", "all"), conflict)
+	wants(t, ok(t, d, "conflict", "list", "--status", "all"), conflict, "resolved lost")
 	if r := tradepost(t, d, "", "conflict", "resolve", conflict, "--take", "lost"); r.code != exitFailed {
 		t.Errorf("resolved twice: exit %d", r.code)
 	}
@@ -126,7 +131,7 @@ func TestOperatorCommands(t *testing.T) {
 	wants(t, ok(t, d, "wan", "show"), "255.5 ms", "cut")
 	ok(t, d, "wan", "heal")
 	wants(t, ok(t, d, "wan", "show"), "up")
-	wants(t, ok(t, d, "status"), "ready", "yes", "outbox.depth", "80ms")
+	wants(t, ok(t, d, "status"), "ready", "yes", "replica 3 at lisbon", "80.0 ms")
 	d.mu.Lock()
 	d.unready = errors.New("no master was heard yet")
 	d.mu.Unlock()
@@ -136,7 +141,57 @@ func TestOperatorCommands(t *testing.T) {
 	}
 	wants(t, ok(t, d, "outbox", "list"), "account.patch", "1m0s")
 	wants(t, ok(t, d, "check"), "every invariant holds")
-	wants(t, ok(t, d, "node", "list"), "lisbon", "unmeasured")
+	wants(t, ok(t, d, "node", "list"), "lisbon", "unmeasured", "nothing")
+}
+
+func TestNodeRemove(t *testing.T) {
+	d := newDesk(t) // which has a replica, node 1
+	d.mustCommit(crm.Request{Actor: "system", Intent: "node.create", Ops: []crm.Op{{
+		Kind: crm.OpCreate, Entity: crm.EntityNode, Record: crm.RecordID{8},
+		Cells: []crm.Input{{Field: crm.NodeSite, Value: crm.TextValue("hq")}, {Field: crm.NodeRole, Value: crm.ChoiceValue("master")}, {Field: crm.NodeStatus, Value: crm.ChoiceValue("active")}},
+	}}})
+	ok(t, d, "node", "remove", "1", "--yes")
+	wants(t, ok(t, d, "node", "list"), "removed")
+	if r := tradepost(t, d, "", "node", "remove", "1", "--yes"); r.code != exitFailed || !strings.Contains(r.stderr, "removed already") {
+		t.Errorf("twice: exit %d\n%s", r.code, r.stderr)
+	}
+	if r := tradepost(t, d, "", "node", "remove", "2", "--yes"); r.code != exitUsage || !strings.Contains(r.stderr, "remove-peer node-2") {
+		t.Errorf("a master: exit %d\n%s", r.code, r.stderr)
+	}
+}
+
+// TestStatusPage holds what a page of either role looks like.
+func TestStatusPage(t *testing.T) {
+	common := node.Status{Node: 2, Site: "hq", City: "London", Cluster: "tp-1", Version: "v1", Ready: true, Head: 587, AsOf: noon, LagSeconds: 1.25, Seq: 9}
+	m, r := common, common
+	m.Role, r.Role = "master", "replica"
+	m.MasterStatus = &node.MasterStatus{Leader: 1, Sessions: 3, Raft: master.RaftStatus{State: "Follower", Term: "2", Last: "105", Applied: "104", Contact: "19ms"},
+		Store: node.StoreStatus{Bytes: 34263040, Commits: 87, MeanCommitMillis: 32.6, MaxCommitMillis: 361.7}}
+	r.Ready, r.NotReady = false, "the base is empty"
+	r.ReplicaStatus = &node.ReplicaStatus{Master: "hq1:7400", Trouble: "session with hq1:7400: connection refused, and a long story of what was tried after that", Code: crm.CodeUnavailable,
+		Cursor: 500, Verified: 480, Outbox: node.OutboxStatus{Entries: 2, Bytes: 2048, Oldest: noon.Add(-3 * time.Minute)}}
+	for golden, s := range map[string]node.Status{"status-master.txt": m, "status-replica.txt": r} {
+		var got bytes.Buffer
+		statusGrid(s, noon).render(&got)
+		path := filepath.Join("testdata", golden)
+		if *update {
+			must(t, os.WriteFile(path, got.Bytes(), 0o644))
+		}
+		if want := string(readFile(t, path)); got.String() != want {
+			t.Errorf("%s (go test -run TestStatusPage -update):\n%s", golden, got.String())
+		}
+	}
+}
+
+// TestNextCommand: what was said of a node when it was made is said again when it
+// is run, as its directory does not keep it.
+func TestNextCommand(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a node")
+	r := tradepost(t, nil, "", "init", "--site", "hq", "--dir", dir, "--sync", "hq1.example:7400", "--city", "São Paulo", "--open-metrics")
+	want := "Next: tradepost serve --dir '" + dir + "' --city 'São Paulo' --open-metrics --sync hq1.example:7400\n"
+	if r.code != exitOK || !strings.HasSuffix(r.stderr, want) {
+		t.Errorf("exit %d\n%s, want\n%s", r.code, r.stderr, want)
+	}
 }
 
 func TestReportHasTotals(t *testing.T) {
@@ -145,6 +200,45 @@ func TestReportHasTotals(t *testing.T) {
 	counted(t, d, exitOK, "order", csvIn(t, "external_id,order_date,freight,account\n1,2026-01-05,10 EUR,A\n2,2026-01-31,2.50 EUR,A\n3,2026-02-01,1 EUR,B\n"))
 	out := ok(t, d, "report", "order", "--group", "order_date:month,account.name", "--measure", "count, sum(freight) as freight")
 	wants(t, out, "2026-01", "12.50 EUR", "Acme", "total", "13.50 EUR")
+}
+
+// TestReportNamesLinks: people read titles, scripts get ids.
+func TestReportNamesLinks(t *testing.T) {
+	d := newDesk(t)
+	counted(t, d, exitOK, "account", csvIn(t, "external_id,name\nA,Acme\n"))
+	counted(t, d, exitOK, "order", csvIn(t, "external_id,order_date,freight,account\n1,2026-01-05,10 EUR,A\n"))
+	wants(t, ok(t, d, "report", "order", "--group", "account"), "Acme")
+	if out := ok(t, d, "report", "order", "--group", "account", "-o", "json"); strings.Contains(out, "Acme") {
+		t.Errorf("a link that is no id:\n%s", out)
+	}
+}
+
+// TestReportOfSeveralCurrencies has no line of totals, as there is nothing to add up.
+func TestReportOfSeveralCurrencies(t *testing.T) {
+	d := newDesk(t)
+	counted(t, d, exitOK, "account", csvIn(t, "external_id,name\nA,Acme\n"))
+	counted(t, d, exitOK, "order", csvIn(t, "external_id,order_date,freight,account\n1,2026-01-05,10 EUR,A\n2,2026-01-31,250 JPY,A\n"))
+	out := ok(t, d, "report", "order", "--measure", "sum(freight) as freight")
+	wants(t, out, "10.00 EUR", "250 JPY")
+	if strings.Contains(out, "total") {
+		t.Errorf("a total of nothing:\n%s", out)
+	}
+}
+
+func TestMoneyText(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"amount":"1265793.0395","currency":"USD"}`: "1,265,793.04 USD",
+		`{"amount":"1234567.5","currency":"JPY"}`:    "1,234,568 JPY",
+		`{"amount":"-1234.5675","currency":"KWD"}`:   "-1,234.568 KWD",
+		`{"amount":"-0.005","currency":"EUR"}`:       "-0.01 EUR",
+		`{"amount":"999","currency":"EUR"}`:          "999.00 EUR",
+		`{"amount":"5","currency":""}`:               "",
+		`"5"`:                                        "", `null`: "", ``: "", `{"amount":"x","currency":"EUR"}`: "",
+	} {
+		if got, ok := moneyText(json.RawMessage(raw)); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %t, want %q", raw, got, ok, want)
+		}
+	}
 }
 
 // What data holds must not steer the terminal that shows it.

@@ -48,7 +48,11 @@ func (c *cli) conflictList() *cobra.Command {
 		if more {
 			c.note("there are more than %d; --limit shows them", limit)
 		}
-		if err := c.print(list(items), attentionGrid(items).render); err != nil {
+		g := attentionGrid(items)
+		if watch.Status != "open" {
+			g = withStatus(items)
+		}
+		if err := c.print(list(items), g.render); err != nil {
 			return err
 		}
 		return attention(detailed && len(items) > 0)
@@ -76,6 +80,16 @@ func attentionGrid(items []httpapi.Attention) *grid {
 	g := columns("id", "kind", "about", "field", "message", "since")
 	for _, a := range items {
 		g.add(a.ID, a.Kind, strings.TrimSpace(a.Entity+" "+a.Title), a.Field, a.Message, a.CreatedAt.UTC().Format("2006-01-02 15:04"))
+	}
+	return g
+}
+
+// withStatus says beside each item whether it is settled.
+func withStatus(items []httpapi.Attention) *grid {
+	g := attentionGrid(items)
+	g.names = slices.Insert(g.names, 2, "status")
+	for i, a := range items {
+		g.rows[i] = slices.Insert(g.rows[i], 2, cell(words(a.Status+" "+a.Resolution, "")))
 	}
 	return g
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
 	"github.com/tradepost-crm/tradepost/httpapi"
+	"github.com/tradepost-crm/tradepost/node"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -79,10 +80,14 @@ func (d *desk) serve() {
 	d.token = filepath.Join(d.tb.TempDir(), "token")
 	must(d.tb, os.WriteFile(d.token, []byte(token+"\n"), 0o600))
 	s, err := httpapi.New(httpapi.Config{
-		Node: d, Role: "replica", Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Now: d.clock,
+		Node: d, Self: deskNode, Role: "replica", Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Now: d.clock,
 		Authenticate: func(h string) (string, error) { _, actor, err := tokens.Check(h); return actor, err },
 		Status: func(context.Context) (any, error) {
-			return map[string]any{"site": "lisbon", "cursor": 12, "rtt_ns": 80_000_000, "outbox": map[string]int{"depth": 0}}, nil
+			s := node.Status{Role: "replica", Site: "lisbon", Node: deskNode, Ready: true, Head: 12, ReplicaStatus: &node.ReplicaStatus{Connected: true, Master: "hq:7400", RTTMillis: 80, Cursor: 12, Verified: 12}}
+			if err := d.Ready(); err != nil {
+				s.Ready, s.NotReady = false, err.Error()
+			}
+			return s, nil
 		},
 		Outbox: func(context.Context) ([]httpapi.OutboxEntry, error) {
 			return []httpapi.OutboxEntry{{Seq: 7, At: noon, Actor: "ana", Intent: "account.patch", Bytes: 120, Ops: []crm.OpText{{Op: "patch", Entity: "account"}}}}, nil
@@ -90,7 +95,9 @@ func (d *desk) serve() {
 		Check: func(ctx context.Context) (found []httpapi.Finding, err error) {
 			err = d.base.View(func(tx *store.Tx) error {
 				list, err := tx.Check(ctx)
-				found = findingTexts("base.db", list)
+				for _, f := range list {
+					found = append(found, httpapi.Finding{Kind: f.Bucket, Item: f.Item, Message: f.Detail})
+				}
 				return err
 			})
 			return found, err

@@ -46,7 +46,7 @@ the story held.`,
 		if o.Story && !cmd.Flags().Changed("http-port") {
 			o.HTTPPort = 0
 		}
-		return devcluster.Run(cmd.Context(), o, node.Env{Now: c.now, Version: version, Logger: log}, c.stdout)
+		return devcluster.Run(cmd.Context(), o, node.Env{Now: c.now, Version: programVersion(), Logger: log}, c.stdout)
 	}
 	return cmd
 }

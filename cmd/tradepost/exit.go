@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -71,21 +73,28 @@ const (
 
 // remedies say what to do where the message of a code cannot know.
 var remedies = map[crm.Code]string{
-	crm.CodeUnavailable:  "is the node running, and is this its address? Name it with --addr or TRADEPOST_ADDR; `tradepost serve` starts a node",
-	crm.CodeNoLeader:     "a majority of the masters must be running and reach each other; `tradepost operator raft list-peers` names them",
+	crm.CodeNoLeader:     "if no master leads, a majority of them must run and reach each other; `tradepost operator raft list-peers` names them",
+	crm.CodeDeleted:      "`tradepost record restore` brings it back",
 	crm.CodeStale:        "the node is behind or cut off; `tradepost status` says how far",
 	crm.CodeTimeout:      "give it longer with --timeout; an edit that was taken will still be decided",
 	crm.CodeUnauthorized: "name a file that holds a token with --token-file or TRADEPOST_TOKEN_FILE; a node's first token is admin.token in its directory",
 	crm.CodeInternal:     "the node's log tells more",
 }
 
+// unreachable is the remedy where the node at --addr did not answer.
+const unreachable = "name the node with --addr or TRADEPOST_ADDR; `tradepost serve` starts one"
+
 // exitCode returns the exit code of a command that ended with err.
 func exitCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if code, ok := exitCodes[codeOf(err)]; ok {
-		return code
+	code := codeOf(err)
+	if exit, ok := exitCodes[code]; ok {
+		return exit
+	}
+	if strings.HasPrefix(string(code), "auth/join_string_") {
+		return exitUsage
 	}
 	return exitFailed
 }
@@ -105,7 +114,18 @@ func plain(err error) *crm.Error {
 		return e
 	}
 	if e, ok := errors.AsType[*auth.Error](err); ok {
-		return &crm.Error{Code: crm.CodeInvalid, Op: e.Code, Message: e.Msg}
+		return &crm.Error{Code: crm.Code(e.Code), Message: e.Msg}
+	}
+	return ofSystem(err)
+}
+
+// ofSystem gives an error of the machine or its network a code.
+func ofSystem(err error) *crm.Error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &crm.Error{Code: crm.CodeDiskFull, Message: err.Error()}
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok { // before net.Error, which a plain errno is as well
+		return &crm.Error{Code: crm.CodeInvalid, Item: e.Path, Message: e.Op + ": " + e.Err.Error()}
 	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return &crm.Error{Code: crm.CodeUnavailable, Message: err.Error()}
@@ -158,6 +178,9 @@ func (c *cli) complain(cmd *cobra.Command, err error) {
 	}
 	c.note("%s [%s]", strings.Join(parts, ": "), e.Code)
 	remedy := remedies[e.Code]
+	if e.Code == crm.CodeUnavailable && c.asked != "" && e.Item == c.asked {
+		remedy = unreachable
+	}
 	if e.Code == codeUsage && cmd != nil {
 		remedy = "`" + cmd.CommandPath() + " --help` shows how it is used"
 	}

@@ -7,12 +7,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tradepost-crm/tradepost/auth"
@@ -90,6 +92,9 @@ func TestExitCodes(t *testing.T) {
 		{attention(false), exitOK},
 		{usage("--flag", "wrong"), exitUsage},
 		{&auth.Error{Code: auth.CodeJoinStringDamaged, Msg: "mistyped"}, exitUsage},
+		{&auth.Error{Code: auth.CodeCertExpired, Msg: "last year"}, exitFailed},
+		{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitFailed}, // an errno is a net.Error too
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}, exitUsage},
 		{unreachable, exitUnavailable},
 		{&net.OpError{Op: "dial", Err: errors.New("connection refused")}, exitUnavailable},
 		{&crm.Error{Code: crm.CodeNoLeader}, exitUnavailable},
@@ -102,6 +107,22 @@ func TestExitCodes(t *testing.T) {
 	} {
 		if got := exitCode(c.err); got != c.want {
 			t.Errorf("%v: exit %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestCodesOfTheMachine(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want crm.Code
+	}{
+		{fmt.Errorf("init: %w", &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}), crm.CodeDiskFull},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, crm.CodeInvalid},
+		{&auth.Error{Code: auth.CodeCertMissing}, auth.CodeCertMissing},
+		{&net.DNSError{Name: "hq1"}, crm.CodeUnavailable},
+	} {
+		if got := codeOf(c.err); got != c.want {
+			t.Errorf("%v: %s, want %s", c.err, got, c.want)
 		}
 	}
 }
@@ -147,6 +168,15 @@ func TestUsageErrors(t *testing.T) {
 		{"record create account", "FIELD=VALUE"},
 		{"record create account name", "want FIELD=VALUE"},
 		{"record create account naem=Acme", "did you mean name?"},
+		{"record create account name=Acme name=Bolt", "name is given twice"},
+		{`record create account --json {"name":"Acme"}`, "name a file"},
+		{"record list account --token-file " + file, "holds no token"},
+		{"report order --limit -1", "--limit"},
+		{"search acme --limit 0", "--limit"},
+		{"search acme --limit 101", "--limit"},
+		{"node remove seven", "number of a node"},
+		{"node remove 7", "--yes"},
+		{"node remove 7 --yes", "no such node"},
 		{"record create account created_at=2026-01-01", "set by the system"},
 		{"record create account billing_address.town=Oslo", `no part "town"`},
 		{"record create account name=Acme --wait forever", "--wait"},
@@ -210,7 +240,17 @@ func TestUnreachable(t *testing.T) {
 	if r.code != exitUnavailable || !strings.Contains(r.stderr, "[unavailable]") || !strings.Contains(r.stderr, "TRADEPOST_ADDR") {
 		t.Errorf("exit %d\n%s", r.code, r.stderr)
 	}
+	if strings.Count(r.stderr, "is it running") != 1 {
+		t.Errorf("told twice:\n%s", r.stderr)
+	}
 	d := newDesk(t)
+	d.failAt = d.commits + 1
+	if r := tradepost(t, d, "", "record", "create", "account", "name=Acme"); r.code != exitUnavailable || strings.Contains(r.stderr, "TRADEPOST_ADDR") {
+		t.Errorf("a node that answers is told from one that does not: exit %d\n%s", r.code, r.stderr)
+	}
+	if r := tradepost(t, d, "", "record", "list", "account", "--filter", strings.Repeat("true || ", 20_000)+"true"); r.code != exitFailed || !strings.Contains(r.stderr, "[too_large]") {
+		t.Errorf("a filter that no request carries: exit %d\n%s", r.code, r.stderr)
+	}
 	r = runIn(t, nil, nil, "", "status", "--addr", d.url)
 	if r.code != exitDenied || !strings.Contains(r.stderr, "--token-file") {
 		t.Errorf("without a token: exit %d\n%s", r.code, r.stderr)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -195,6 +196,7 @@ type importText struct {
 
 func (c *cli) printImport(o *importFlags, n importCounts, p *progress) error {
 	t := importText{SchemaVersion: schemaVersion, DryRun: o.dryRun, importCounts: n, Failures: p.first}
+	slices.SortStableFunc(t.Failures, func(a, b failText) int { return a.Line - b.Line }) // wrong cells are found before what the node refuses
 	if n.Failed > 0 && !o.dryRun {
 		t.FailedFile = p.failedName()
 	}
@@ -222,6 +224,7 @@ func (t importText) write(w io.Writer) {
 	if len(t.Failures) > 0 {
 		fmt.Fprintln(w)
 		g := columns("line", "code", "error")
+		g.whole = true
 		for _, f := range t.Failures {
 			g.add(f.Line, f.Code, f.Error)
 		}

@@ -53,7 +53,7 @@ starts when the directory is first run with tradepost serve.`,
 		if err != nil {
 			return err
 		}
-		c.note("Next: tradepost serve --dir %s", o.Settings.Dir)
+		c.note("Next: %s", sf.next(o.Settings.Dir, cmd.Flags()))
 		return c.printIdentity(id, o.Settings.Dir)
 	}
 	return cmd

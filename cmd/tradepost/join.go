@@ -47,7 +47,7 @@ Other users of this machine can see arguments: - reads it from standard input, a
 		if err != nil {
 			return err
 		}
-		c.note("Next: tradepost serve --dir %s", s.Dir)
+		c.note("Next: %s", sf.next(s.Dir, cmd.Flags()))
 		return c.printIdentity(id, s.Dir)
 	}
 	return cmd

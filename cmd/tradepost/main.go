@@ -18,8 +18,8 @@ import (
 	"golang.org/x/term"
 )
 
-// version is set with -ldflags "-X main.version=…".
-var version = "unknown"
+// version is set with -ldflags "-X main.version=…"; see programVersion.
+var version string
 
 func main() { os.Exit(mainCode()) }
 
@@ -27,6 +27,7 @@ func main() { os.Exit(mainCode()) }
 func mainCode() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	w := &world{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		stdinTTY: terminal(os.Stdin), stderrTTY: terminal(os.Stderr),

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/httpapi"
 )
 
 func (c *cli) nodeCommand() *cobra.Command {
@@ -18,13 +23,66 @@ func (c *cli) nodeCommand() *cobra.Command {
 		}
 		g := columns("node", "site", "role", "city", "status", "heard", "rtt", "http")
 		for _, n := range nodes {
-			rtt := "unmeasured"
-			if n.RTTMillis > 0 {
+			rtt, heard := "unmeasured", words(n.State, "nothing")
+			switch {
+			case n.Self:
+				rtt, heard = "", "this node"
+			case n.RTTMillis > 0:
 				rtt = fmt.Sprintf("%.1f ms", n.RTTMillis)
 			}
-			g.add(n.Node, n.Site, n.Role, n.City, n.Status, n.State, rtt, n.HTTP)
+			g.add(n.Node, n.Site, n.Role, n.City, n.Status, heard, rtt, n.HTTP)
 		}
 		return c.print(list(nodes), g.render)
 	}}
-	return grouped(&cobra.Command{Use: "node", Short: "The nodes of the cluster"}, listCmd)
+	return grouped(&cobra.Command{Use: "node", Short: "The nodes of the cluster"}, listCmd, c.nodeRemove())
+}
+
+func (c *cli) nodeRemove() *cobra.Command {
+	var wait waitFlag
+	cmd := &cobra.Command{
+		Use: "remove NODE", Short: "Remove a replica from the cluster for good",
+		Long: `Remove a replica, by the number that node list shows, so that its site can have
+another: its certificate is refused from then on. What it has saved and no master
+has decided is lost with it, so let its outbox run empty first if it still runs.
+Ask a master. A master is removed with tradepost operator raft remove-peer.`,
+		Args: want("NODE"),
+	}
+	wait.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		number, err := strconv.ParseUint(args[0], 10, 32)
+		if err != nil {
+			return usage(args[0], "want the number of a node; tradepost node list shows them")
+		}
+		if err := c.confirm("remove node " + args[0] + " for good"); err != nil {
+			return err
+		}
+		return c.edit(cmd, &wait, func(ctx context.Context, api *httpapi.Client, w httpapi.Wait) (httpapi.Edited, error) {
+			it, err := replicaRecord(ctx, api, crm.NodeID(number))
+			if err != nil {
+				return httpapi.Edited{}, err
+			}
+			return api.Patch(ctx, "node", it.ID, it.Token, httpapi.Fields{"status": "removed"}, w)
+		})
+	}
+	return cmd
+}
+
+// replicaRecord returns the record of an active replica.
+func replicaRecord(ctx context.Context, api *httpapi.Client, number crm.NodeID) (httpapi.Item, error) {
+	item := strconv.FormatUint(uint64(number), 10)
+	page, _, err := api.Page(ctx, "node", httpapi.Query{Filter: "number == " + item})
+	switch {
+	case err != nil:
+		return httpapi.Item{}, err
+	case len(page.Items) == 0:
+		return httpapi.Item{}, &crm.Error{Code: crm.CodeNotFound, Item: item, Message: "no such node; tradepost node list shows them"}
+	}
+	it := page.Items[0]
+	switch {
+	case it.Text("role") == "master":
+		return it, usage(item, "it is a master; remove it with tradepost operator raft remove-peer node-%s", item)
+	case it.Text("status") == "removed":
+		return it, &crm.Error{Code: crm.CodeGuard, Item: item, Message: "the node is removed already"}
+	}
+	return it, nil
 }

@@ -102,6 +102,7 @@ type grid struct {
 	rows   [][]string
 	right  []int // columns of numbers
 	footer []string
+	whole  bool // the last column is for reading, however long
 }
 
 func columns(names ...string) *grid { return &grid{names: names} }
@@ -109,7 +110,9 @@ func columns(names ...string) *grid { return &grid{names: names} }
 func (g *grid) add(cells ...any) {
 	row := make([]string, len(cells))
 	for i, c := range cells {
-		row[i] = cell(c)
+		if row[i] = cell(c); g.whole && i == len(cells)-1 {
+			row[i] = strings.TrimSpace(visible(fmt.Sprint(c)))
+		}
 	}
 	g.rows = append(g.rows, row)
 }

@@ -315,6 +315,9 @@ func (c *cli) fields(ctx context.Context, api *httpapi.Client, in *fieldsFlag, e
 }
 
 func (c *cli) fieldsOfJSON(name string) (httpapi.Fields, error) {
+	if strings.HasPrefix(name, "{") {
+		return nil, usage("--json", "name a file that holds the object, or - to read it from standard input")
+	}
 	b, err := c.input(name, httpapi.MaxBody)
 	if err != nil {
 		return nil, err
@@ -334,11 +337,16 @@ func (c *cli) fieldsOfJSON(name string) (httpapi.Fields, error) {
 // "account.external_id=ACME".
 func parseArguments(m *mapping, args []string) (*draft, error) {
 	d := &draft{values: map[*crm.Field]crm.Value{}, address: map[*crm.Field][]addressPart{}}
+	given := map[string]bool{}
 	for _, arg := range args {
 		path, text, ok := strings.Cut(arg, "=")
 		if !ok {
 			return nil, usage(arg, "want FIELD=VALUE")
 		}
+		if given[path] {
+			return nil, usage(arg, "%s is given twice", path)
+		}
+		given[path] = true
 		t, err := m.parseTarget(path)
 		if err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ type cli struct {
 	timeout   time.Duration
 	noInput   bool
 	yes       bool
+	asked     string // base URL of the node that was asked; "" while none was
 }
 
 const defaultAddr = "http://127.0.0.1:8400"
@@ -103,6 +104,7 @@ func (c *cli) client() (*httpapi.Client, error) {
 	if !strings.Contains(addr, "://") {
 		addr = "http://" + addr
 	}
+	c.asked = addr
 	return &httpapi.Client{BaseURL: addr, Token: token, HTTP: &http.Client{Timeout: c.timeout}}, nil
 }
 
@@ -114,7 +116,11 @@ func (c *cli) token() (string, error) {
 		if err != nil {
 			return "", usage("--token-file", "%s: %s", c.tokenFile, reason(err))
 		}
-		return strings.TrimSpace(string(b)), nil
+		token := strings.TrimSpace(string(b))
+		if token == "" || len(token) > maxToken || strings.ContainsFunc(token, notOfToken) {
+			return "", usage("--token-file", "%s holds no token: one line such as admin.token in a node's directory", c.tokenFile)
+		}
+		return token, nil
 	}
 	dir, ok := c.lookup("TRADEPOST_DIR")
 	if !ok {
@@ -126,6 +132,12 @@ func (c *cli) token() (string, error) {
 	}
 	return strings.TrimSpace(string(b)), nil
 }
+
+// maxToken bounds a bearer token, in bytes.
+const maxToken = 512
+
+// notOfToken reports what a request's header cannot carry as part of a token.
+func notOfToken(r rune) bool { return r <= ' ' || r > '~' }
 
 // grouped makes a command that only holds others: alone it shows its help.
 func grouped(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {

@@ -6,6 +6,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// maxHits is how many records a node names at most.
+const maxHits = 100
+
 func (c *cli) searchCommand() *cobra.Command {
 	var entities []string
 	var limit int
@@ -17,6 +20,9 @@ func (c *cli) searchCommand() *cobra.Command {
 	cmd.Flags().IntVar(&limit, "limit", 20, "records at most, up to 100")
 	c.completeFlag(cmd, "entity", entityNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if limit < 1 || limit > maxHits {
+			return usage("--limit", "%d is not from 1 to %d", limit, maxHits)
+		}
 		api, err := c.client()
 		if err != nil {
 			return err

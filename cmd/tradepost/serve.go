@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tradepost-crm/tradepost/node"
@@ -23,14 +25,14 @@ TRADEPOST_ variable (TRADEPOST_LISTEN_HTTP and so on), which beats the file of
 			return err
 		}
 		log := c.logger(s)
-		n, err := node.Open(s, node.Env{Now: c.now, Version: version, Logger: log, Fatal: func(err error) {
+		n, err := node.Open(s, node.Env{Now: c.now, Version: programVersion(), Logger: log, Fatal: func(err error) {
 			log.Error("the node cannot go on", "error", err)
 			c.exit(exitFailed)
 		}})
 		if err != nil {
 			return err
 		}
-		return n.Run(cmd.Context())
+		return errors.Join(n.Run(cmd.Context()), n.Close())
 	}
 	return cmd
 }

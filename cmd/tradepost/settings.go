@@ -2,6 +2,9 @@ package main
 
 import (
 	"log/slog"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -77,6 +80,33 @@ func (c *cli) settings(sf *settingsFlags, flags *pflag.FlagSet) (node.Settings, 
 		s.OpenMetrics = sf.openMetrics
 	}
 	return s, s.Validate()
+}
+
+// next is the command that runs the node just made, with what these flags say
+// of it: they are not kept in its directory.
+func (sf *settingsFlags) next(dir string, flags *pflag.FlagSet) string {
+	line := "tradepost serve --dir " + shellWord(dir)
+	flags.Visit(func(f *pflag.Flag) {
+		switch {
+		case f.Name == "dir":
+		case f.Name == "open-metrics":
+			line += " --open-metrics"
+		case f.Name == "config", slices.ContainsFunc(settingFlags, func(s settingFlag) bool { return s.name == f.Name }):
+			line += " --" + f.Name + " " + shellWord(f.Value.String())
+		}
+	})
+	return line
+}
+
+// shellWord quotes s where a shell would take it apart.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return strings.ContainsRune("-_./:@%+=,", r) || unicode.IsLetter(r) || unicode.IsDigit(r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // logger returns the log of a node: standard error, as standard output is data.

@@ -1,24 +1,16 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/node"
 )
-
-type statusText struct {
-	SchemaVersion int             `json:"schema_version"`
-	Ready         bool            `json:"ready"`
-	NotReady      string          `json:"not_ready,omitempty"` // why
-	Status        json.RawMessage `json:"status"`
-}
 
 func (c *cli) statusCommand() *cobra.Command {
 	var detailed bool
@@ -29,17 +21,14 @@ func (c *cli) statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		t := statusText{SchemaVersion: schemaVersion, Ready: true}
-		if err := api.Status(cmd.Context(), &t.Status); err != nil {
+		var s node.Status
+		if err := api.Status(cmd.Context(), &s); err != nil {
 			return err
 		}
-		if err := api.Ready(cmd.Context()); err != nil {
-			t.Ready, t.NotReady = false, plain(err).Message
-		}
-		if err := c.print(t, t.write); err != nil {
+		if err := c.print(one(s), func(w io.Writer) { statusGrid(s, c.now()).render(w) }); err != nil {
 			return err
 		}
-		return attention(detailed && !t.Ready)
+		return attention(detailed && !s.Ready)
 	}
 	return cmd
 }
@@ -56,36 +45,126 @@ func detailedFlag(cmd *cobra.Command, into *bool, when string) {
 	cmd.Flags().BoolVar(into, "detailed-exitcode", false, "exit with 2 if "+when)
 }
 
-func (t statusText) write(w io.Writer) {
-	g := columns("what", "value")
+// statusGrid is the page of one node: what a person asks first comes first.
+func statusGrid(s node.Status, now time.Time) *grid {
+	g := columns("what", "state")
+	g.whole = true
+	place := s.Site
+	if s.City != "" {
+		place += ", " + s.City
+	}
+	g.add("node", fmt.Sprintf("%s %d at %s", s.Role, s.Node, place))
+	g.add("cluster", s.Cluster)
+	g.add("program", "tradepost "+s.Version)
 	ready := "yes"
-	if !t.Ready {
-		ready = "no: " + t.NotReady
+	if !s.Ready {
+		ready = "no: " + s.NotReady
 	}
 	g.add("ready", ready)
-	var n yaml.Node // JSON is YAML, and a node keeps the order
-	if err := yaml.Unmarshal(t.Status, &n); err == nil && len(n.Content) == 1 {
-		flatten(g, "", n.Content[0])
+	if s.MasterStatus != nil {
+		masterRows(g, s)
 	}
-	g.render(w)
+	if s.ReplicaStatus != nil {
+		replicaRows(g, s, now)
+	}
+	if !s.AsOf.IsZero() {
+		g.add("up to date", fmt.Sprintf("as of %s, %s ago", s.AsOf.UTC().Format("2006-01-02 15:04:05 UTC"), ago(s.LagSeconds)))
+	}
+	return g
 }
 
-// flatten adds a row for each value of a tree.
-func flatten(g *grid, path string, n *yaml.Node) {
-	switch n.Kind {
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			flatten(g, strings.TrimPrefix(path+"."+n.Content[i].Value, "."), n.Content[i+1])
-		}
-	case yaml.SequenceNode:
-		for i, k := range n.Content {
-			flatten(g, fmt.Sprintf("%s[%d]", path, i), k)
-		}
-	default:
-		name, value := path, n.Value
-		if d, err := time.ParseDuration(value + "ns"); err == nil && strings.HasSuffix(path, "_ns") {
-			name, value = strings.TrimSuffix(path, "_ns"), d.Round(10*time.Microsecond).String()
-		}
-		g.add(strings.ReplaceAll(name, "_", " "), value)
+func masterRows(g *grid, s node.Status) {
+	leader := "none is known"
+	switch {
+	case s.Leads:
+		leader = "this master"
+	case s.Leader != 0:
+		leader = fmt.Sprintf("master %d", s.Leader)
 	}
+	g.add("leader", leader)
+	g.add("replicas", fmt.Sprintf("%d connected here", s.Sessions))
+	g.add("position", fmt.Sprintf("rev %d", s.Head))
+	raft := fmt.Sprintf("%s in term %s, log up to %s, applied up to %s", strings.ToLower(s.Raft.State), s.Raft.Term, s.Raft.Last, s.Raft.Applied)
+	if !s.Leads && s.Raft.Contact != "" {
+		raft += ", last heard from the leader: " + s.Raft.Contact
+	}
+	g.add("raft", raft)
+	st := s.Store
+	g.add("store", fmt.Sprintf("%s, %d commits, of %.1f ms each and %.1f ms at most", size(st.Bytes), st.Commits, st.MeanCommitMillis, st.MaxCommitMillis))
+}
+
+func replicaRows(g *grid, s node.Status, now time.Time) {
+	g.add("masters", lineState(s.ReplicaStatus))
+	if s.Trouble != "" {
+		g.add("trouble", s.Trouble+" ["+string(s.Code)+"]")
+	}
+	g.add("position", positionText(s))
+	outbox := "empty: all edits of this node are decided"
+	if s.Outbox.Entries > 0 {
+		outbox = fmt.Sprintf("%d edits on their way, %s", s.Outbox.Entries, size(int64(s.Outbox.Bytes)))
+		if !s.Outbox.Oldest.IsZero() {
+			outbox += ", the oldest made " + ago(now.Sub(s.Outbox.Oldest).Seconds()) + " ago"
+		}
+	}
+	g.add("outbox", outbox)
+	digests := fmt.Sprintf("equal to the masters' at rev %d", s.Verified)
+	switch {
+	case len(s.Suspect) > 0:
+		digests = fmt.Sprintf("differ from the masters' in the territories %v, which are fetched again", s.Suspect)
+	case s.Verified == 0:
+		digests = "not compared yet"
+	}
+	g.add("digests", digests)
+}
+
+func lineState(r *node.ReplicaStatus) string {
+	if !r.Connected {
+		if r.Master == "" {
+			return "not connected"
+		}
+		return "not connected; last tried or heard " + r.Master
+	}
+	out := "connected to " + r.Master
+	if r.RTTMillis > 0 {
+		out += fmt.Sprintf(", round trip %.1f ms", r.RTTMillis)
+	}
+	if r.OffsetMillis != 0 {
+		out += fmt.Sprintf(", its clock is %+.1f ms off this one", r.OffsetMillis)
+	}
+	return out
+}
+
+func positionText(s node.Status) string {
+	switch {
+	case s.Target > s.Cursor:
+		return fmt.Sprintf("rev %d; catching up, %d of %d fetched", s.Cursor, s.Staged, s.Target)
+	case s.Head > s.Cursor:
+		return fmt.Sprintf("rev %d, %d behind the masters", s.Cursor, s.Head-s.Cursor)
+	}
+	return fmt.Sprintf("rev %d, the newest known", s.Cursor)
+}
+
+// ago says a time in seconds for people.
+func ago(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	switch {
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	case d < 48*time.Hour:
+		return d.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// size says a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	case n < 1<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
