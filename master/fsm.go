@@ -29,6 +29,9 @@ const (
 	maxPending = 4096
 	// idle is how long the FSM waits for more to put into a transaction.
 	idle = time.Millisecond
+	// commitShare is how many times as long as a commit the FSM decides before
+	// the next one, if there is something to decide.
+	commitShare = 4
 )
 
 // An fsm is the decided state as a function of the Raft log.
@@ -265,24 +268,38 @@ func (f *fsm) writePosition() error {
 // commitLoop commits when the queue of entries runs dry, at the latest
 // cfg.CommitEvery after the first uncommitted one, until ctx ends.
 func (f *fsm) commitLoop(ctx context.Context) {
+	var rest *time.Timer // fires when committing again may begin
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.work:
 		}
-		f.settle(ctx)
+		f.settle(ctx, rest)
+		start := time.Now()
 		f.mu.Lock()
 		if err := f.commit(); err != nil {
 			f.fail(err)
 		}
 		f.mu.Unlock()
+		rest = time.NewTimer(commitShare * time.Since(start))
 	}
 }
 
-// settle returns when no batch has come for a while.
-func (f *fsm) settle(ctx context.Context) {
+// settle returns when no batch has come for a while and the last commit was long
+// enough ago, at the latest after cfg.CommitEvery. A commit holds up decisions,
+// so back to back they would take most of the time.
+func (f *fsm) settle(ctx context.Context, rest *time.Timer) {
 	late := time.After(f.cfg.CommitEvery)
+	if rest != nil {
+		select {
+		case <-rest.C:
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 	for {
 		select {
 		case <-f.work:
