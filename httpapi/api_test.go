@@ -183,6 +183,7 @@ func TestList(t *testing.T) {
 			want: []string{`{"columns":[{"name":"owner.name","kind":"text"},{"name":"count","kind":"integer"},{"name":"staff","kind":"integer"}]`, `"rows":[["Ana Reis",7,21]]`, `"totals":[null,7,21]`, `"scanned":7,"mixed":0}`}},
 		{name: "report by month", method: "GET", path: "/api/v1/reports?entity=account&group=created_at:month", status: 200, want: []string{`"bucket":"month"`, `"rows":[["2026-11-01",7]]`}},
 		{name: "report of nothing", method: "GET", path: "/api/v1/reports", status: 400, code: "invalid"},
+		{name: "report with bad expand", method: "GET", path: "/api/v1/reports?entity=account&expand=owner", status: 400, code: "invalid"},
 		{name: "report with bad group", method: "GET", path: "/api/v1/reports?entity=account&group=nme", status: 400, code: "unknown_field"},
 		{name: "report with bad measure", method: "GET", path: "/api/v1/reports?entity=account&measure=sum(name)", status: 400, code: "invalid"},
 		{name: "report with bad limit", method: "GET", path: "/api/v1/reports?entity=account&limit=x", status: 400, code: "invalid"},

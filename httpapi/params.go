@@ -49,17 +49,6 @@ func (p params) limit(name string, most int) (int, error) {
 	return n, nil
 }
 
-func (p params) flag(name string) (bool, error) {
-	switch text := p.text(name); text {
-	case "", "false":
-		return false, nil
-	case "true":
-		return true, nil
-	default:
-		return false, invalid(name, "%q is not true or false", short(text))
-	}
-}
-
 // How long an edit waits for its outcome at most, and where it does not say.
 const (
 	MaxWait     = 30 * time.Second

@@ -96,7 +96,7 @@ func TestProblem_EveryCode(t *testing.T) {
 	if len(codes) < 28 {
 		t.Fatalf("found %d codes only", len(codes))
 	}
-	for _, code := range append(codes, CodeMethod, CodeMediaType) {
+	for _, code := range append(codes, CodeMethod, CodeMediaType, "site_has_replica") {
 		status, ok := statuses[code]
 		if !ok {
 			t.Errorf("%s has no status", code)

@@ -22,7 +22,7 @@ func Join(ctx context.Context, s Settings, role auth.Role, joinString string, en
 	env = env.real()
 	js, err := auth.ParseJoinString(joinString)
 	if err != nil {
-		return Identity{}, &crm.Error{Code: crm.CodeInvalid, Op: "join", Item: "join string", Message: err.Error()}
+		return Identity{}, fmt.Errorf("join: %w", err)
 	}
 	if err := prepareDir("join", s.Dir); err != nil {
 		return Identity{}, err

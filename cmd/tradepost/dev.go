@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,11 @@ the story held.`,
 		if o.Story && !cmd.Flags().Changed("http-port") {
 			o.HTTPPort = 0
 		}
+		if o.Sites < 1 {
+			return usage("--sites", "%d is not 1 or more", o.Sites)
+		}
+		stopping := context.AfterFunc(cmd.Context(), func() { c.note("Stopping; Ctrl-C once more ends it at once") })
+		defer stopping()
 		return devcluster.Run(cmd.Context(), o, node.Env{Now: c.now, Version: programVersion(), Logger: log}, c.stdout)
 	}
 	return cmd

@@ -209,6 +209,7 @@ func TestUsageErrors(t *testing.T) {
 		{"token create", "--site"},
 		{"token create --site lisbon --role clerk", "role"},
 		{"init", "--site"},
+		{"dev --sites 0", "--sites"},
 		{"init --site Head_Office!", "site"},
 		{"init --site hq --preset lan", "preset"},
 		{"init --site hq --http nonsense", "listen.http"},
