@@ -35,6 +35,7 @@ const (
 	CodeNoLeader      Code = "no_leader"       // no quorum of masters
 	CodeFenced        Code = "fenced"          // this disk is an old copy of the node's state
 	CodeFrozen        Code = "frozen"          // the node's history forked; an admin must choose
+	CodeRemoved       Code = "node_removed"    // the node was removed from the cluster
 	CodeStale         Code = "stale"           // a consistency demand could not be met in time
 )
 

@@ -88,17 +88,20 @@ func (r *Raw) Deleted() bool { return r.record.Deleted }
 
 // Value is Value of the decoded [Record]. A damaged value is Null and noted for
 // Err.
-func (r *Raw) Value(f FieldID) Value {
+func (r *Raw) Value(f FieldID) Value { return detached(r.Peek(f)) }
+
+// Peek is Value for who does not keep it: it keeps the whole encoding in memory.
+func (r *Raw) Peek(f FieldID) Value {
 	i, ok := slices.BinarySearchFunc(r.cells, f, func(c rawCell, f FieldID) int { return int(c.field) - int(f) })
 	if !ok || f == FieldUpdatedAt || f == FieldUpdatedBy || f == FieldIDField {
-		return detached(r.record.Value(f))
+		return r.record.Value(f)
 	}
 	d := decoder{s: r.values[r.cells[i].at:r.cells[i].end]}
 	v := d.value()
 	if d.err != nil && r.err == nil {
 		r.err = fmt.Errorf("record %s: field %d: %w", r.record.ID, f, d.err)
 	}
-	return detached(v)
+	return v
 }
 
 // detached returns v without the encoding that its texts are slices of.

@@ -49,6 +49,7 @@ var statuses = map[crm.Code]int{
 	crm.CodeNoLeader:      http.StatusServiceUnavailable,
 	crm.CodeFenced:        http.StatusServiceUnavailable,
 	crm.CodeFrozen:        http.StatusServiceUnavailable,
+	crm.CodeRemoved:       http.StatusForbidden,
 	crm.CodeStale:         http.StatusServiceUnavailable,
 	CodeMethod:            http.StatusMethodNotAllowed,
 	CodeMediaType:         http.StatusUnsupportedMediaType,

@@ -16,7 +16,6 @@ import (
 const (
 	CodeWrongCluster crm.Code = "wrong_cluster" // the node is of another cluster
 	CodeWrongNode    crm.Code = "wrong_node"    // it says it is a node that its certificate does not bear
-	CodeRemoved      crm.Code = "node_removed"  // the node was removed from the cluster
 )
 
 const (
@@ -144,7 +143,7 @@ func (s standing) belongs(id auth.Identity) error {
 }
 
 func removed(n nodeFacts) error {
-	return &crm.Error{Code: CodeRemoved, Op: "connect", Item: fmt.Sprintf("node %d", n.Node), Message: "the node was removed from the cluster; join it again with a new join string"}
+	return &crm.Error{Code: crm.CodeRemoved, Op: "connect", Item: fmt.Sprintf("node %d", n.Node), Message: "the node was removed from the cluster; join it again with a new join string"}
 }
 
 // askGreeting has the leader judge a Hello, here or on another master.

@@ -67,14 +67,14 @@ func TestSession_EndsWhenTheNodeIsRemoved(t *testing.T) {
 		if err := m.RemoveNode(t.Context(), "admin", crm.NodeID(b.cert.Identity.Node)); err != nil {
 			t.Fatal(err)
 		}
-		if got := want[*syncproto.Refused](b); got.Code != CodeRemoved {
+		if got := want[*syncproto.Refused](b); got.Code != crm.CodeRemoved {
 			t.Errorf("refused with %+v", got)
 		}
 		f, err := b.dial(m, b.hello())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, ok := f.(*syncproto.Refused); !ok || got.Code != CodeRemoved {
+		if got, ok := f.(*syncproto.Refused); !ok || got.Code != crm.CodeRemoved {
 			t.Errorf("answered with %s %+v", f.Kind(), f)
 		}
 	})

@@ -118,7 +118,7 @@ func BenchmarkRead(b *testing.B) {
 
 // BenchmarkBootstrap applies the feed of an empty base, parts of so many items;
 // ns/op is per record, with the fsyncs. The records are activities of 1,000
-// accounts, nine rows each.
+// accounts, with ten index rows and five words each.
 func BenchmarkBootstrap(b *testing.B) {
 	const records = 100_000
 	definitions, items := bootstrapItems(b, records)

@@ -28,6 +28,7 @@ func (r *Replica) keepConnected(ctx context.Context) error {
 		if final(err) {
 			bound = r.cfg.BackoffMax
 		}
+		err = r.noteExpulsion(err)
 		r.change(func(l *link) { l.trouble = err })
 		r.backOff(ctx, bound, err)
 		bound = min(2*bound, r.cfg.BackoffMax)

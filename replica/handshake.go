@@ -37,7 +37,10 @@ func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) 
 	if !ok {
 		return nil, errors.Join(refusal(f), conn.Close())
 	}
-	if err := r.judge(hello, w); err != nil {
+	if err = r.judge(hello, w); err == nil {
+		err = r.readmit()
+	}
+	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	s := newSession(r, conn, transport, addr, w.LastSeq)

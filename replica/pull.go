@@ -13,10 +13,10 @@ import (
 )
 
 // maxPart is how many items of a catch-up wait in memory and go into one base
-// transaction. More would save syncs, but bbolt splits pages only at the end of
-// a transaction, and index rows inserted into one huge page cost more: with
-// 50,000 a bootstrap is ten times slower.
-const maxPart = 5_000
+// transaction, which takes about 2 KB of memory for each. More of them share a
+// sync and the pages that their index rows are scattered over; beyond 20,000
+// that gains nothing any more.
+const maxPart = 20_000
 
 // maxPartSize bounds the same items in bytes: records may be large.
 const maxPartSize = 16 << 20
@@ -196,11 +196,15 @@ func (c *change) applyItems(p position) error {
 	return c.tx.ClearStage()
 }
 
-// put writes one item.
+// put writes one item. What was there before matters to nobody while an empty
+// base is filled.
 func (c *change) put(it *syncproto.Item) error {
-	old, err := c.tx.Record(it.Entity, it.ID)
-	if err != nil {
-		return err
+	var old *crm.Record
+	if c.batch.From > 0 || it.Partial || it.Kind == syncproto.ItemLeft {
+		var err error
+		if old, err = c.tx.Record(it.Entity, it.ID); err != nil {
+			return err
+		}
 	}
 	now, err := c.stateOf(it, old)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // or has CodeStale if the demand could not be met in time or cannot be met at
 // all, CodeUnavailable while the node has no data yet, or the store's code.
 func (r *Replica) Read(ctx context.Context, d crm.Demand, fn func(*store.Reader) error) (crm.Freshness, error) {
-	if err := r.Ready(); err != nil {
+	if err := r.filled(); err != nil {
 		return crm.Freshness{}, err
 	}
 	if err := r.meet(ctx, d); err != nil {
@@ -160,8 +160,16 @@ func (r *Replica) meetLeader(ctx context.Context) error {
 }
 
 // Ready returns nil if the node can read and write, else an error with
-// CodeUnavailable that says what it waits for.
+// CodeUnavailable that says what it waits for, or with CodeRemoved.
 func (r *Replica) Ready() error {
+	if r.isExpelled() {
+		return errExpelled
+	}
+	return r.filled()
+}
+
+// filled returns nil if the node can read.
+func (r *Replica) filled() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

@@ -19,10 +19,11 @@ const (
 
 // Names of the blobs in the journal file.
 const (
-	metaContact  = "replica/contact" // present: a master has accepted this journal since it was opened
-	metaOpened   = "replica/opened"  // NextSeq at the first Open since then: 8 bytes
-	metaProven   = "replica/proven"  // JSON: Rev of the last proven purge of a territory
-	metaCompactJ = "replica/compact" // present: purged bytes may be in free pages
+	metaContact  = "replica/contact"  // present: a master has accepted this journal since it was opened
+	metaOpened   = "replica/opened"   // NextSeq at the first Open since then: 8 bytes
+	metaProven   = "replica/proven"   // JSON: Rev of the last proven purge of a territory
+	metaCompactJ = "replica/compact"  // present: purged bytes may be in free pages
+	metaExpelled = "replica/expelled" // present: the cluster has removed this node
 )
 
 // recover brings journal and base together after a crash and reads the
@@ -40,6 +41,11 @@ func (r *Replica) recover() error {
 				return err
 			}
 			p.last = id.NextSeq - 1
+			mark, err := j.Meta(metaExpelled)
+			if err != nil {
+				return err
+			}
+			r.expelled = len(mark) > 0
 			r.clock.Restore(id.HLC)
 			refold, err = r.resume(j, tx, p)
 			return err

@@ -30,6 +30,7 @@ type Replica struct {
 
 	mu         sync.Mutex // protects what follows
 	pos        position
+	expelled   bool // the cluster has removed this node
 	link       link
 	moves      map[crm.Seq]crm.Seq // renumbered since Open: a Mutation's old number → its new one
 	outbox     store.Depth

@@ -340,7 +340,7 @@ func (r *Reader) fill(ctx context.Context, ts *report.Tables, e *crm.Entity) err
 
 // readRaw makes raw read the record that a merge of primary has found.
 func (r *Reader) readRaw(m *merge, raw *crm.Raw) error {
-	body, err := unseal(m.key.bytes(), m.value)
+	body, err := unseal(r.base.recordKey(m.key), m.value)
 	if err == nil {
 		err = raw.Reset(m.key.Entity, m.key.ID, body)
 	}

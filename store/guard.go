@@ -16,13 +16,21 @@ func (f *file) guard(fn func() error) (err error) {
 		if r == nil {
 			return
 		}
-		if _, fault := r.(interface{ Addr() uintptr }); !fault && !panicInBolt() {
+		_, fault := r.(interface{ Addr() uintptr })
+		_, lost := r.(lostBucket)
+		if !fault && !lost && !panicInBolt() {
 			panic(r)
 		}
 		err = f.corrupt("page", fmt.Errorf("%v", r))
 	}()
 	return fn()
 }
+
+// A lostBucket is the panic of who needs a bucket that every file has, after
+// damage to the page that lists it.
+type lostBucket string
+
+func (b lostBucket) String() string { return "bucket " + string(b) + " is missing" }
 
 // panicInBolt reports whether the function that panicked is bbolt's. It must
 // be called by the deferred function.

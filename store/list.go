@@ -44,7 +44,10 @@ func (r *Reader) List(q query.List) (Page, error) {
 	} else {
 		err = l.sort(p)
 	}
-	return l.page(), err
+	if err != nil {
+		return Page{}, err
+	}
+	return l.page()
 }
 
 // An order is a sort order with its end, the id.
@@ -74,20 +77,20 @@ func (o order) uniform() bool {
 	return !slices.ContainsFunc(o.keys, func(k query.Key) bool { return k.Desc != o.idDesc })
 }
 
-// place returns the record's place in the order: bytes that compare as records
-// are sorted. Keys are prefix-free, so the complement of one turns its order
-// around.
-func (o order) place(rec *crm.Record) []byte {
-	var b []byte
+// place returns the place in the order of a record, of which value returns the
+// fields: bytes that compare as records are sorted. Keys are prefix-free, so the
+// complement of one turns its order around.
+func (o order) place(id crm.RecordID, value func(crm.FieldID) crm.Value) []byte {
+	b := make([]byte, 0, 64)
 	for _, k := range o.keys {
 		at := len(b)
-		b = crm.AppendKey(b, rec.Value(k.Field.ID))
+		b = crm.AppendKey(b, value(k.Field.ID))
 		if k.Desc {
 			invert(b[at:])
 		}
 	}
 	at := len(b)
-	b = append(b, rec.ID[:]...)
+	b = append(b, id[:]...)
 	if o.idDesc {
 		invert(b[at:])
 	}
@@ -125,22 +128,29 @@ type lister struct {
 	want    int
 	hits    []hit // ordered by place; one more than want is kept to know whether there is a next page
 	scanned int
+	missed  int // of those scanned, by the filter
+	raw     crm.Raw
 }
 
+// A hit is a record for the page. It is decoded only if it gets there.
 type hit struct {
-	place  []byte
-	record *crm.Record
+	place  []byte // of sort
+	key    RecordKey
+	body   []byte      // valid as long as the transactions
+	over   bool        // it is in the overlay
+	record *crm.Record // nil: not decoded yet
 }
 
 // walk takes the first matching records of a plan that yields them in order.
 func (l *lister) walk(p plan) error {
+	l.hits = make([]hit, 0, l.want+1)
 	for m := p.merge(l); len(l.hits) <= l.want && m.next(); {
-		rec, err := l.match(m)
+		h, ok, err := l.match(m)
 		if err != nil {
 			return err
 		}
-		if rec != nil {
-			l.hits = append(l.hits, hit{l.order.place(rec), rec})
+		if ok {
+			l.hits = append(l.hits, h)
 		}
 	}
 	return nil
@@ -149,19 +159,33 @@ func (l *lister) walk(p plan) error {
 // sort goes through all records of a plan and keeps the first matching ones.
 func (l *lister) sort(p plan) error {
 	for m := p.merge(l); m.next(); {
-		rec, err := l.match(m)
+		h, ok, err := l.match(m)
 		if err != nil {
 			return err
 		}
-		if rec == nil {
+		if !ok {
 			continue
 		}
-		if place := l.order.place(rec); bytes.Compare(place, l.from) > 0 {
-			l.keep(hit{place, rec})
+		if h.place, err = l.placeOf(&h); err != nil {
+			return err
+		}
+		if bytes.Compare(h.place, l.from) > 0 {
+			l.keep(h)
 		}
 	}
 	l.cut()
 	return nil
+}
+
+// placeOf returns the place of the hit that match has found last.
+func (l *lister) placeOf(h *hit) ([]byte, error) {
+	if h.record != nil {
+		return l.order.place(h.key.ID, h.record.Value), nil
+	}
+	if err := l.reset(h); err != nil {
+		return nil, err
+	}
+	return l.order.place(h.key.ID, l.raw.Peek), l.damage(h, l.raw.Err())
 }
 
 // keep adds a hit and now and then drops those that cannot be on the page, so
@@ -178,26 +202,71 @@ func (l *lister) cut() {
 	l.hits = slices.Delete(l.hits, min(len(l.hits), l.want+1), len(l.hits))
 }
 
-// match returns the record that m has found if it passes the filter.
-func (l *lister) match(m *merge) (*crm.Record, error) {
+// match returns the record that m has found, and whether it passes the filter.
+func (l *lister) match(m *merge) (h hit, ok bool, err error) {
 	l.scanned++
-	rec, err := l.r.recordAt(m)
-	if err != nil || rec == nil || l.q.Where == nil {
-		return rec, err
+	body, err := l.r.bodyAt(m)
+	if err != nil || body == nil {
+		return h, false, err
 	}
-	if !l.q.Where.Match(func(p *query.Path) crm.Value {
-		if p.Link == nil {
-			return p.Value(rec)
+	h = hit{key: m.key, body: body, over: m.over}
+	if l.q.Where == nil {
+		return h, true, nil
+	}
+	value := l.raw.Peek
+	if l.missed <= l.scanned/4 {
+		// Most pass: then it is cheaper to decode at once what will be shown.
+		if h.record, err = l.decode(&h); err != nil {
+			return h, false, err
 		}
-		far, lerr := l.r.followed(p.Entity.ID, rec.Value(p.Link.ID).Link())
+		value = h.record.Value
+	} else if err := l.reset(&h); err != nil {
+		return h, false, err
+	}
+	ok, err = l.passes(value)
+	if h.record == nil && err == nil {
+		err = l.damage(&h, l.raw.Err())
+	}
+	if !ok {
+		l.missed++
+	}
+	return h, ok, err
+}
+
+// passes reports whether a record with the values passes the filter.
+func (l *lister) passes(value func(crm.FieldID) crm.Value) (ok bool, err error) {
+	ok = l.q.Where.Match(func(p *query.Path) crm.Value {
+		if p.Link == nil {
+			return p.Of(value(p.Field.ID))
+		}
+		far, lerr := l.r.followed(p.Entity.ID, value(p.Link.ID).Link())
 		if lerr != nil {
 			err = lerr
 		}
 		return p.Value(far)
-	}) {
-		return nil, err
+	})
+	return ok, err
+}
+
+// reset makes l.raw read the hit.
+func (l *lister) reset(h *hit) error {
+	return l.damage(h, l.raw.Reset(h.key.Entity, h.key.ID, h.body))
+}
+
+func (l *lister) decode(h *hit) (*crm.Record, error) {
+	rec, err := crm.DecodeRecord(h.key.Entity, h.key.ID, h.body)
+	return rec, l.damage(h, err)
+}
+
+func (l *lister) damage(h *hit, err error) error {
+	if err == nil {
+		return nil
 	}
-	return rec, err
+	f := l.r.base.f
+	if h.over {
+		f = l.r.over.f
+	}
+	return f.corrupt(h.key.String(), err)
 }
 
 // followed returns the live record that a link leads to, nil if there is none.
@@ -223,14 +292,26 @@ func (r *Reader) followed(e crm.EntityID, id crm.RecordID) (*crm.Record, error) 
 // maxLinked bounds the records remembered for filters over a link.
 const maxLinked = 4096
 
-func (l *lister) page() Page {
+// page decodes the records of the page.
+func (l *lister) page() (Page, error) {
 	p := Page{Scanned: l.scanned}
-	for i, h := range l.hits {
-		if i == l.want {
-			p.Next = l.order.cursor(l.hits[i-1].place)
-			break
-		}
-		p.Records = append(p.Records, h.record)
+	n := min(len(l.hits), l.want)
+	if n > 0 {
+		p.Records = make([]*crm.Record, n)
 	}
-	return p
+	for i := range p.Records {
+		h := &l.hits[i]
+		if h.record == nil {
+			var err error
+			if h.record, err = l.decode(h); err != nil {
+				return Page{}, err
+			}
+		}
+		p.Records[i] = h.record
+	}
+	if len(l.hits) > n && n > 0 {
+		last := p.Records[n-1]
+		p.Next = l.order.cursor(l.order.place(last.ID, last.Value))
+	}
+	return p, nil
 }

@@ -84,7 +84,7 @@ func (tx *JTx) rebuildRows(s *crm.Schema) error {
 // Overlay returns the record in the overlay, nil if there is none.
 func (tx *JTx) Overlay(e crm.EntityID, id crm.RecordID) (*crm.Record, error) {
 	k := RecordKey{e, id}
-	v := tx.get(bucketOverlay, k.bytes())
+	v := tx.get(bucketOverlay, tx.recordKey(k))
 	if v == nil {
 		return nil, nil
 	}
@@ -92,7 +92,7 @@ func (tx *JTx) Overlay(e crm.EntityID, id crm.RecordID) (*crm.Record, error) {
 }
 
 func (tx *JTx) decodeOverlay(k RecordKey, v []byte) (*crm.Record, error) {
-	r, _, err := decodeRecord(k, v)
+	r, _, err := tx.decodeRecord(k, v)
 	if err != nil {
 		return nil, tx.f.corrupt("overlay "+k.String(), err)
 	}
@@ -116,7 +116,7 @@ func (tx *JTx) overlays(e crm.EntityID) bool {
 	return bytes.HasPrefix(k, key)
 }
 
-func (tx *JTx) hasOverlay(k RecordKey) bool { return tx.top(bucketOverlay).has(k.bytes()) }
+func (tx *JTx) hasOverlay(k RecordKey) bool { return tx.top(bucketOverlay).has(tx.recordKey(k)) }
 
 // Overlaid yields the keys of all records in the overlay, by entity and id. The
 // transaction must not be written meanwhile.

@@ -32,20 +32,26 @@ const few = 100
 
 // plan chooses: the index that leaves the fewest records, if those are few;
 // else one that yields the records in order, so that the page ends the walk;
-// else the former.
+// else the former. Rows are counted only where there is a choice.
 func (l *lister) plan() plan {
 	all := plan{ordered: len(l.order.keys) == 0}
-	narrow, narrowRows := all, probe+1
 	inOrder := all
+	var narrowing []plan
 	bounds := l.q.Where.Bounds()
 	for i := range l.q.Entity.Indexes {
 		p := l.indexPlan(&l.q.Entity.Indexes[i], bounds)
 		if p.ordered && (!inOrder.ordered || p.bound && !inOrder.bound) {
 			inOrder = p
 		}
-		if !p.bound {
-			continue
+		if p.bound {
+			narrowing = append(narrowing, p)
 		}
+	}
+	if inOrder.bound && len(narrowing) == 1 {
+		return inOrder
+	}
+	narrow, narrowRows := all, probe+1
+	for _, p := range narrowing {
 		if n := l.count(p, narrowRows); n < narrowRows || narrow.index == nil {
 			narrow, narrowRows = p, n
 		}

@@ -404,6 +404,37 @@ func (r *Reader) recordAt(m *merge) (*crm.Record, error) {
 	return nil, r.base.f.corrupt(m.key.String(), errRow)
 }
 
+// bodyAt returns the encoding of the live record that the merge has found, nil
+// if the overlay has deleted it. It stays valid as long as the transactions.
+func (r *Reader) bodyAt(m *merge) ([]byte, error) {
+	v, f := m.value, r.base.f
+	switch {
+	case m.over && !m.primary:
+		v, f = r.over.top(bucketOverlay).Get(r.over.recordKey(m.key)), r.over.f
+	case m.over:
+		f = r.over.f
+	case !m.primary:
+		v = nil
+		if live := r.base.liveBucket(m.key.Entity); live != nil {
+			v = live.Get(m.key.ID[:])
+		}
+	}
+	if v == nil {
+		return nil, f.corrupt(m.key.String(), errRow)
+	}
+	body, err := unseal(r.base.recordKey(m.key), v)
+	if err == nil && crm.EncodedDeleted(body) {
+		if m.over && m.primary {
+			return nil, nil
+		}
+		err = errRow
+	}
+	if err != nil {
+		return nil, f.corrupt(m.key.String(), err)
+	}
+	return body, nil
+}
+
 var errRow = errors.New("a row leads to it, but it is not there")
 
 func (r *Reader) load(m *merge) (*crm.Record, error) {

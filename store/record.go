@@ -27,7 +27,7 @@ func (tx *Tx) stored(k RecordKey) (stored, error) {
 			return tx.decode(k, v, false)
 		}
 	}
-	if v := tx.get(bucketDead, k.bytes()); v != nil {
+	if v := tx.get(bucketDead, tx.recordKey(k)); v != nil {
 		return tx.decode(k, v, true)
 	}
 	return stored{}, nil
@@ -35,7 +35,7 @@ func (tx *Tx) stored(k RecordKey) (stored, error) {
 
 // decode reads the value of live or dead.
 func (tx *Tx) decode(k RecordKey, v []byte, dead bool) (stored, error) {
-	r, body, err := decodeRecord(k, v)
+	r, body, err := tx.decodeRecord(k, v)
 	if err == nil && r.Deleted != dead {
 		err = fmt.Errorf("deleted is %v", r.Deleted)
 	}
@@ -45,8 +45,8 @@ func (tx *Tx) decode(k RecordKey, v []byte, dead bool) (stored, error) {
 	return stored{r, body}, nil
 }
 
-func decodeRecord(k RecordKey, v []byte) (*crm.Record, []byte, error) {
-	body, err := unseal(k.bytes(), v)
+func (t *transaction) decodeRecord(k RecordKey, v []byte) (*crm.Record, []byte, error) {
+	body, err := unseal(t.recordKey(k), v)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,7 +64,7 @@ func (tx *Tx) liveBucket(e crm.EntityID) *table {
 			return l.table
 		}
 	}
-	b := openTable(tx.top(bucketLive).Bucket(entityKey(e)))
+	b := tx.open(tx.top(bucketLive).Bucket(entityKey(e)))
 	if b != nil {
 		tx.keepLive(e, b)
 	}
@@ -95,7 +95,7 @@ func (tx *Tx) makeLiveBucket(e crm.EntityID) (*table, error) {
 	if err != nil {
 		return nil, tx.f.failure("write live", err)
 	}
-	b := openTable(made)
+	b := tx.open(made)
 	tx.keepLive(e, b)
 	return b, nil
 }

@@ -246,7 +246,7 @@ func (t *rowTable) open(name rowBucket) *table {
 	if name.space != spaceIndex {
 		return t.t.top(name.space.bucket())
 	}
-	return openTable(t.t.top(bucketIndex).Bucket(indexKey(name.entity, name.index)))
+	return t.t.open(t.t.top(bucketIndex).Bucket(indexKey(name.entity, name.index)))
 }
 
 // bucket returns the bucket of the space for reading, nil if there are no rows.
@@ -281,7 +281,7 @@ func (t *rowTable) write(name rowBucket, l *rowList) (err error) {
 		if err != nil {
 			return t.t.f.failure("write rows", err)
 		}
-		l.table = openTable(made)
+		l.table = t.t.open(made)
 	}
 	if name.space == spaceFeed || len(l.waiting) >= bulk {
 		l.table.FillPercent = fullPages
@@ -289,7 +289,7 @@ func (t *rowTable) write(name rowBucket, l *rowList) (err error) {
 	slices.SortFunc(l.waiting, compareChanges)
 	for i, c := range l.waiting {
 		switch {
-		case i+1 < len(l.waiting) && bytes.Equal(c.key, l.waiting[i+1].key):
+		case i+1 < len(l.waiting) && c.head == l.waiting[i+1].head && bytes.Equal(c.key, l.waiting[i+1].key):
 		case c.delete:
 			err = l.table.Delete(c.key)
 		default:

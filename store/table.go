@@ -13,14 +13,6 @@ type table struct {
 	cursor *bolt.Cursor // of Get, which bbolt's would make anew each time
 }
 
-// openTable returns nil for no bucket.
-func openTable(b *bolt.Bucket) *table {
-	if b == nil {
-		return nil
-	}
-	return &table{boltBucket: b}
-}
-
 // Get returns the value of the key, nil if there is none.
 func (t *table) Get(key []byte) []byte {
 	k, v := t.seek(key)

@@ -15,7 +15,10 @@ type transaction struct {
 	f    *file
 	bolt *bolt.Tx
 	tops []*table // opened buckets at the top of the file, few
+	room [4]table // for the first opened; most transactions open no more
+	used int      // of room
 	done bool
+	key  [keySize]byte // of recordKey
 
 	changed []RecordKey // for the changeLog, with repeats
 }
@@ -39,7 +42,7 @@ func (f *file) begin(writable bool) (*transaction, error) {
 		}
 		return nil, f.failure("begin", err)
 	}
-	return &transaction{f: f, bolt: b}, nil
+	return &transaction{f: f, bolt: b, tops: make([]*table, 0, 4)}, nil
 }
 
 func (t *transaction) end(writable bool) {
@@ -86,6 +89,9 @@ func (t *transaction) commit() error {
 	return nil
 }
 
+// recordKey returns the key's bytes, valid until the next call, for reading only.
+func (t *transaction) recordKey(k RecordKey) []byte { return appendRecordKey(t.key[:0], k) }
+
 // top returns a bucket at the top of the file.
 func (t *transaction) top(b bucket) *table {
 	for _, open := range t.tops {
@@ -93,8 +99,26 @@ func (t *transaction) top(b bucket) *table {
 			return open
 		}
 	}
-	open := &table{boltBucket: t.bolt.Bucket(b.top()), name: b.name}
+	open := t.open(t.bolt.Bucket(b.top()))
+	if open == nil {
+		panic(lostBucket(b.name))
+	}
+	open.name = b.name
 	t.tops = append(t.tops, open)
+	return open
+}
+
+// open returns the table of a bucket, nil for nil.
+func (t *transaction) open(b *bolt.Bucket) *table {
+	if b == nil {
+		return nil
+	}
+	open := new(table)
+	if t.used < len(t.room) {
+		open = &t.room[t.used]
+		t.used++
+	}
+	open.boltBucket = b
 	return open
 }
 

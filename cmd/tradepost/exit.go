@@ -56,6 +56,7 @@ var exitCodes = map[crm.Code]int{
 	crm.CodeNoLeader:      exitUnavailable,
 	crm.CodeFenced:        exitFailed,
 	crm.CodeFrozen:        exitFailed,
+	crm.CodeRemoved:       exitDenied,
 	crm.CodeStale:         exitUnavailable,
 
 	httpapi.CodeMethod:    exitFailed,
