@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/crm/query"
 )
 
 // Bounds of a request body.
@@ -211,7 +212,7 @@ func (s shape) fill(in []member) error {
 	for _, m := range in {
 		into, ok := s[m.name]
 		if !ok {
-			return &crm.Error{Code: crm.CodeUnknownField, Item: m.name, Message: "no such member" + suggest(m.name, names(s))}
+			return &crm.Error{Code: crm.CodeUnknownField, Item: m.name, Message: "no such member" + query.Suggest(m.name, names(s))}
 		}
 		if raw, ok := into.(*json.RawMessage); ok {
 			*raw = m.raw

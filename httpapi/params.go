@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/crm/query"
 )
 
 // params are the query parameters of a request, each at most once.
@@ -25,7 +26,7 @@ func readParams(r *http.Request, known ...string) (params, error) {
 	}
 	for _, name := range names(values) {
 		if !slices.Contains(known, name) {
-			return nil, invalid(short(name), "no such parameter%s", suggest(name, known))
+			return nil, invalid(short(name), "no such parameter%s", query.Suggest(name, known))
 		}
 		if len(values[name]) > 1 {
 			return nil, invalid(name, "given more than once")

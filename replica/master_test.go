@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -501,17 +500,6 @@ func id(name string) crm.RecordID {
 		ids[name] = crm.NewRecordID(idStart, idSource)
 	}
 	return ids[name]
-}
-
-func nameOf(want crm.RecordID) string {
-	idsMu.Lock()
-	defer idsMu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(ids)) {
-		if ids[name] == want {
-			return name
-		}
-	}
-	return want.String()
 }
 
 func create(e crm.EntityID, name string, cells ...crm.Input) crm.Op {

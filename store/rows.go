@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tradepost-crm/tradepost/crm"
 )
@@ -349,7 +350,7 @@ func (t *rowTable) change(e crm.EntityID, old, now []row) error {
 // put adds or replaces a row. Its key must not be changed from now on.
 func (t *rowTable) put(e crm.EntityID, r row) error {
 	if len(r.key) > bolt.MaxKeySize {
-		return t.t.f.failure("write rows", bolt.ErrKeyTooLarge)
+		return t.t.f.failure("write rows", berrors.ErrKeyTooLarge)
 	}
 	t.list(r.space, e, r.index).wait(rowChange{key: r.key, value: r.value})
 	return nil

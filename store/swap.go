@@ -5,6 +5,7 @@ import (
 	"os"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Close waits for open transactions and closes the file. Later calls do nothing.
@@ -36,7 +37,7 @@ func (f *file) exchange(newPath string) error {
 	f.swap.Lock()
 	defer f.swap.Unlock()
 	if f.bolt == nil {
-		return f.failure("replace", bolt.ErrDatabaseNotOpen)
+		return f.failure("replace", berrors.ErrDatabaseNotOpen)
 	}
 	if err := f.bolt.Close(); err != nil {
 		return f.failure("replace", err)
@@ -72,7 +73,7 @@ func (f *file) copyTo(path string) error {
 	f.swap.RLock()
 	defer f.swap.RUnlock()
 	if f.bolt == nil {
-		return bolt.ErrDatabaseNotOpen
+		return berrors.ErrDatabaseNotOpen
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // A transaction is what Tx and JTx have in common.
@@ -31,7 +32,7 @@ func (f *file) begin(writable bool) (*transaction, error) {
 	t, err := f.bolt, error(nil)
 	var b *bolt.Tx
 	if t == nil {
-		err = bolt.ErrDatabaseNotOpen
+		err = berrors.ErrDatabaseNotOpen
 	} else {
 		b, err = t.Begin(writable)
 	}
@@ -70,7 +71,7 @@ func (t *transaction) Rollback() error {
 // commit makes the transaction durable and ends it, whatever it returns.
 func (t *transaction) commit() error {
 	if t.done || !t.bolt.Writable() {
-		return t.f.failure("commit", bolt.ErrTxNotWritable)
+		return t.f.failure("commit", berrors.ErrTxNotWritable)
 	}
 	t.f.changes.add(t.bolt.ID(), t.changed)
 	before := t.bolt.Stats()

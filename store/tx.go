@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"iter"
 
-	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tradepost-crm/tradepost/crm"
 )
@@ -71,7 +71,7 @@ func (tx *Tx) Commit() error {
 // flush writes what the transaction holds in memory.
 func (tx *Tx) flush() error {
 	if !tx.Writable() {
-		return tx.f.failure("commit", bolt.ErrTxNotWritable)
+		return tx.f.failure("commit", berrors.ErrTxNotWritable)
 	}
 	tx.Schema()
 	return errors.Join(tx.schemaErr, tx.rows.flush(), tx.writeSums(), tx.writeCounts())

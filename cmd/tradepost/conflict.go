@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/crm/query"
 	"github.com/tradepost-crm/tradepost/httpapi"
 )
 
@@ -230,7 +231,7 @@ func (c *cli) conflictResolve() *cobra.Command {
 	wait.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains(takes, take) {
-			return usage("--take", "say one of %s%s", strings.Join(takes, ", "), didYouMean(take, takes))
+			return usage("--take", "say one of %s%s", strings.Join(takes, ", "), query.Suggest(take, takes))
 		}
 		return c.edit(cmd, &wait, func(ctx context.Context, api *httpapi.Client, w httpapi.Wait) (httpapi.Edited, error) {
 			m, err := api.Resolve(ctx, args[0], take, w)

@@ -80,7 +80,7 @@ func exportFields(e *crm.Entity, names []string) ([]*crm.Field, error) {
 	for _, name := range names {
 		f := e.Field(name)
 		if f == nil {
-			return nil, &crm.Error{Code: crm.CodeUnknownField, Item: name, Message: e.Name + " has no such field" + didYouMean(name, fieldNames(e))}
+			return nil, &crm.Error{Code: crm.CodeUnknownField, Item: name, Message: e.Name + " has no such field" + query.Suggest(name, fieldNames(e))}
 		}
 		out = append(out, f)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
+	"github.com/tradepost-crm/tradepost/crm/query"
 )
 
 // A target is where the cells of one column of a file go.
@@ -80,7 +81,7 @@ func (m *mapping) column(flag, header string) (int, error) {
 	if i := slices.IndexFunc(m.header, func(h string) bool { return crm.FoldText(h) == folded }); i >= 0 {
 		return i, nil
 	}
-	return 0, usage(flag, "the file has no column %q%s", header, didYouMean(header, m.header))
+	return 0, usage(flag, "the file has no column %q%s", header, query.Suggest(header, m.header))
 }
 
 func (m *mapping) addMaps(spec mappingSpec) error {
@@ -163,7 +164,7 @@ func (m *mapping) linkTarget(t target, by string) (target, error) {
 		return t, nil
 	}
 	if t.by = to.Field(by); t.by == nil {
-		return t, &crm.Error{Code: crm.CodeUnknownField, Item: t.field.Name + "." + by, Message: to.Name + " has no such field" + didYouMean(by, fieldNames(to))}
+		return t, &crm.Error{Code: crm.CodeUnknownField, Item: t.field.Name + "." + by, Message: to.Name + " has no such field" + query.Suggest(by, fieldNames(to))}
 	}
 	if t.by.Kind == crm.Address || t.by.Kind == crm.Choices || t.by.Kind == crm.Link {
 		return t, usage("--map", "%s.%s: a record cannot be looked up by a field of kind %s", t.field.Name, by, t.by.Kind)
@@ -177,7 +178,7 @@ func (m *mapping) field(name string) (*crm.Field, error) {
 	f := m.entity.Field(name)
 	switch {
 	case f == nil:
-		return nil, &crm.Error{Code: crm.CodeUnknownField, Item: name, Message: m.entity.Name + " has no such field" + didYouMean(name, fieldNames(m.entity))}
+		return nil, &crm.Error{Code: crm.CodeUnknownField, Item: name, Message: m.entity.Name + " has no such field" + query.Suggest(name, fieldNames(m.entity))}
 	case f.ID != crm.FieldIDField && (f.ReadOnly || f.ID < crm.FirstField):
 		return nil, &crm.Error{Code: crm.CodeReadOnly, Item: name, Message: "the field is set by the system"}
 	}
@@ -310,7 +311,7 @@ func (m *mapping) findKey(name string) error {
 	case f == nil && !explicit && m.keyFrom == nil:
 		return nil
 	case f == nil:
-		return &crm.Error{Code: crm.CodeUnknownField, Item: name, Message: m.entity.Name + " has no such field" + didYouMean(name, fieldNames(m.entity))}
+		return &crm.Error{Code: crm.CodeUnknownField, Item: name, Message: m.entity.Name + " has no such field" + query.Suggest(name, fieldNames(m.entity))}
 	case !f.Unique && f.ID != crm.FieldIDField:
 		return usage("--key", "%s is not unique, so it does not tell records apart; these do: %s", name, strings.Join(uniqueNames(m.entity), ", "))
 	case m.keyFrom != nil:

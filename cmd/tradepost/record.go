@@ -28,7 +28,7 @@ func entityOf(ctx context.Context, api *httpapi.Client, name string) (*crm.Schem
 	if e := schema.Entity(name); e != nil {
 		return schema, e, nil
 	}
-	return nil, nil, &crm.Error{Code: crm.CodeUnknownEntity, Item: name, Message: "no such entity" + didYouMean(name, schema.Names())}
+	return nil, nil, &crm.Error{Code: crm.CodeUnknownEntity, Item: name, Message: "no such entity" + query.Suggest(name, schema.Names())}
 }
 
 func (c *cli) recordList() *cobra.Command {

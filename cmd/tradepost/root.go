@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tradepost-crm/tradepost/httpapi"
+
+	"github.com/tradepost-crm/tradepost/crm/query"
 )
 
 // A cli is one command line: what the global flags say, in the world it runs in.
@@ -152,7 +154,7 @@ func grouped(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 				names = append(names, k.Name())
 			}
 		}
-		return usage(args[0], "no such command%s", didYouMean(args[0], names))
+		return usage(args[0], "no such command%s", query.Suggest(args[0], names))
 	}
 	cmd.AddCommand(children...)
 	return cmd
@@ -165,7 +167,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		add := func(f *pflag.Flag) { names = append(names, "--"+f.Name) }
 		cmd.Flags().VisitAll(add)
 		cmd.InheritedFlags().VisitAll(add)
-		return usage("--"+unknown, "no such flag%s", didYouMean("--"+unknown, names))
+		return usage("--"+unknown, "no such flag%s", query.Suggest("--"+unknown, names))
 	}
 	return usage("", "%s", err.Error())
 }

@@ -26,9 +26,9 @@ func position(text string, at int) string {
 	return fmt.Sprintf("%d:%d", line+1, column+1)
 }
 
-// suggest returns `; did you mean "x"?` for the nearest of the names, or "" if
+// Suggest returns `; did you mean "x"?` for the nearest of the names, or "" if
 // none is near: at most two edits and fewer than half of the characters.
-func suggest(name string, names []string) string {
+func Suggest(name string, names []string) string {
 	best, found := 3, ""
 	for _, n := range names {
 		if d := distance(crm.FoldText(clip(name)), crm.FoldText(n), best); d < best && 2*d < utf8.RuneCountInString(n) {

@@ -352,7 +352,7 @@ func (p *parser) function(t token) (operand, error) {
 		return operand{at: t.at, lit: literalToken{kind, arg.val, arg.at}}, p.expect(")")
 	}
 	known := []string{"has", "date", "timestamp"}
-	return operand{}, p.fail(t.at, "there is no function %s, only has, date and timestamp%s", clip(t.val), suggest(t.val, known))
+	return operand{}, p.fail(t.at, "there is no function %s, only has, date and timestamp%s", clip(t.val), Suggest(t.val, known))
 }
 
 var methods = map[string]Op{"contains": Contains, "startsWith": Prefix, "endsWith": Suffix}
@@ -402,7 +402,7 @@ func (p *parser) method(path *Path, t token) (operand, error) {
 	op, ok := methods[t.val]
 	if !ok {
 		known := []string{"contains", "startsWith", "endsWith"}
-		return operand{}, p.fail(t.at, "there is no method %s, only contains, startsWith and endsWith%s", clip(t.val), suggest(t.val, known))
+		return operand{}, p.fail(t.at, "there is no method %s, only contains, startsWith and endsWith%s", clip(t.val), Suggest(t.val, known))
 	}
 	if !isText(path.Kind()) {
 		return operand{}, p.fail(t.at, "%s asks a text; %s is of kind %s", t.val, path, path.Kind())

@@ -81,7 +81,7 @@ func resolvePart(p *Path, names []string, at int) (*Path, *mistake) {
 	case p.Field.Kind != crm.Address || len(rest) > 1:
 		return nil, &mistake{crm.CodeInvalid, strings.Join(names[:at], ".") + " has no parts", at}
 	case !slices.Contains(Parts, rest[0]):
-		return nil, &mistake{crm.CodeUnknownField, "an address has no part " + rest[0] + ", only " + strings.Join(Parts, ", ") + suggest(rest[0], Parts), at}
+		return nil, &mistake{crm.CodeUnknownField, "an address has no part " + rest[0] + ", only " + strings.Join(Parts, ", ") + Suggest(rest[0], Parts), at}
 	default:
 		p.Part = rest[0]
 		return p, nil
@@ -96,7 +96,7 @@ func fieldOf(e *crm.Entity, name string) (*crm.Field, *mistake) {
 	for _, f := range e.Fields {
 		names = append(names, f.Name)
 	}
-	return nil, &mistake{code: crm.CodeUnknownField, text: e.Name + " has no field " + quote(clip(name)) + suggest(name, names)}
+	return nil, &mistake{code: crm.CodeUnknownField, text: e.Name + " has no field " + quote(clip(name)) + Suggest(name, names)}
 }
 
 // String returns the path as ParsePath reads it. Within one entity it

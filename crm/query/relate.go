@@ -207,7 +207,7 @@ func (p *parser) parseText(path *Path, lit literalToken) (crm.Value, error) {
 		m.text = path.String() + ": " + e.Message
 	}
 	if len(f.Options) > 0 {
-		m.text += suggest(strings.TrimSpace(lit.val), optionValues(f))
+		m.text += Suggest(strings.TrimSpace(lit.val), optionValues(f))
 	}
 	return crm.Value{}, m.at(operation, p.src, lit.at)
 }
