@@ -146,6 +146,11 @@ func (f *file) open(path string) (*bolt.DB, error) {
 		db, err = bolt.Open(path, 0o600, f.options(f.opts.ReadOnly))
 		return err
 	})
+	if err == nil {
+		if info, serr := os.Stat(path); serr == nil {
+			release(db, info.Size())
+		}
+	}
 	return db, f.failure("open", err)
 }
 
