@@ -68,7 +68,22 @@ func Open(c Config) (*Replica, error) {
 	return r, nil
 }
 
+// journalThere refuses a base without its journal: edits that were acknowledged
+// and not sent may have been in it, and going on would hide that.
+func (r *Replica) journalThere() error {
+	journal := filepath.Join(r.cfg.Dir, "journal.db")
+	_, lost := os.Stat(journal)
+	if _, err := os.Stat(filepath.Join(r.cfg.Dir, "base.db")); err != nil || !errors.Is(lost, os.ErrNotExist) {
+		return nil
+	}
+	return &crm.Error{Code: crm.CodeCorrupt, Op: "open", Item: journal,
+		Message: "the journal is missing beside base.db: restore it, it may hold edits that no master has; if it is lost for good, move base.db away too and start again"}
+}
+
 func (r *Replica) openFiles() (err error) {
+	if err := r.journalThere(); err != nil {
+		return err
+	}
 	o := store.Options{Logger: r.cfg.Logger, OnCommit: r.cfg.Metrics.commits("journal")}
 	if r.journal, err = store.OpenJournal(filepath.Join(r.cfg.Dir, "journal.db"), o); err != nil {
 		return err

@@ -721,8 +721,13 @@ func TestCatchUp_StagedInterruptedAndResumed(t *testing.T) {
 		fill(m, 200)
 		b.part = 20
 		m.set(func() { m.down, m.part, m.stopAt = false, 20, 4 })
-		time.Sleep(1100 * time.Millisecond)
-		synctest.Wait()
+		for range 1100 { // one session only: the next comes after a random time
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if b.Status().Staged > before {
+				break
+			}
+		}
 		m.set(func() { m.down = true })
 		b.want(b.Status().Cursor, before)
 		b.want(b.field("bulk 0", accName), "-")
@@ -1103,6 +1108,12 @@ func TestOpen_CorruptFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Open(c.cfg.with(broken))
+		c.want(crm.CodeOf(err), crm.CodeCorrupt)
+		lost := copyFiles(t, c.dir)
+		if err := os.Remove(filepath.Join(lost, "journal.db")); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Open(c.cfg.with(lost))
 		c.want(crm.CodeOf(err), crm.CodeCorrupt)
 		other := c.cfg.with(copyFiles(t, b.dir))
 		other.ID.Node = 8
