@@ -181,17 +181,8 @@ func (c *change) applyItems(p position) error {
 			return err
 		}
 	}
-	for s, err := range c.tx.Staged() {
-		if err != nil {
-			return err
-		}
-		it, err := unstageItem(s)
-		if err != nil {
-			return err
-		}
-		if err := c.put(&it); err != nil {
-			return err
-		}
+	if _, err := c.putStaged(); err != nil {
+		return err
 	}
 	return c.tx.ClearStage()
 }

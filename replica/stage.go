@@ -63,22 +63,30 @@ func (c *change) schemaNow() error {
 	return nil
 }
 
-// putStagedMetadata writes the definitions that a bootstrap had to put aside.
-// An item of this part about the same definition is newer and comes after.
-func (c *change) putStagedMetadata() error {
-	n := 0
+// putStaged writes the items that were put aside and says how many they were.
+func (c *change) putStaged() (n int, err error) {
 	for s, err := range c.tx.Staged() {
 		if err != nil {
-			return err
+			return n, err
 		}
 		it, err := unstageItem(s)
 		if err != nil {
-			return err
+			return n, err
 		}
 		if err := c.put(&it); err != nil {
-			return err
+			return n, err
 		}
 		n++
+	}
+	return n, nil
+}
+
+// putStagedMetadata writes the definitions that a bootstrap had to put aside.
+// An item of this part about the same definition is newer and comes after.
+func (c *change) putStagedMetadata() error {
+	n, err := c.putStaged()
+	if err != nil {
+		return err
 	}
 	if n == 0 {
 		return nil

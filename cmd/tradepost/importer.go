@@ -408,7 +408,7 @@ func (im *importer) find(ctx context.Context, entity string, by *crm.Field, valu
 	for len(values) > 0 {
 		literals, size := []string{}, 0
 		for len(values) > 0 && (size == 0 || size < filterBytes) && len(literals) < batchRows {
-			lit := literal(values[0])
+			lit := query.Literal(values[0])
 			literals, values = append(literals, lit), values[1:]
 			size += len(lit) + 2
 		}
@@ -435,23 +435,6 @@ func (im *importer) get(ctx context.Context, id crm.RecordID) (*current, error) 
 		return nil, err
 	}
 	return newCurrent(it)
-}
-
-// literal writes a value as the filter language does.
-func literal(v crm.Value) string {
-	switch v.Kind() {
-	case crm.Integer, crm.Bool:
-		return v.String()
-	case crm.Decimal:
-		if v.Currency() == "" {
-			return v.Number()
-		}
-	case crm.Date:
-		return "date(" + quote(v.String()) + ")"
-	case crm.Instant:
-		return "timestamp(" + quote(v.String()) + ")"
-	}
-	return quote(v.String())
 }
 
 // quote writes a text literal of the filter language, which has the escapes of JSON.

@@ -111,7 +111,7 @@ func (n *Node) write(b *strings.Builder, inside Op) {
 		b.WriteByte('!')
 		n.Kids[0].write(b, Not)
 	case Contains, Prefix, Suffix:
-		b.WriteString(n.Path.String() + "." + opText[n.Op] + "(" + literal(n.Values[0]) + ")")
+		b.WriteString(n.Path.String() + "." + opText[n.Op] + "(" + Literal(n.Values[0]) + ")")
 	default:
 		if inside == Not {
 			b.WriteString("(" + n.relation() + ")")
@@ -152,15 +152,15 @@ func (n *Node) relation() string {
 	case In:
 		list := make([]string, len(n.Values))
 		for i, v := range n.Values {
-			list[i] = literal(v)
+			list[i] = Literal(v)
 		}
 		return n.Path.String() + " in [" + strings.Join(list, ", ") + "]"
 	}
-	return n.Path.String() + " " + opText[n.Op] + " " + literal(n.Values[0])
+	return n.Path.String() + " " + opText[n.Op] + " " + Literal(n.Values[0])
 }
 
-// literal writes v as the language spells it.
-func literal(v crm.Value) string {
+// Literal writes v as the language spells it.
+func Literal(v crm.Value) string {
 	switch v.Kind() {
 	case crm.Integer, crm.Bool:
 		return v.String()
