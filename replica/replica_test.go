@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
@@ -749,11 +750,28 @@ func TestCatchUp_StagedInterruptedAndResumed(t *testing.T) {
 	})
 }
 
+// counterOf returns the value of a counter without labels.
+func counterOf(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
 func TestDigest_MismatchIsAlarmedAndRepaired(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newScripted(t)
 		m.edit(account("acme", text(accTerritory, "north")))
-		b := start(t, m, t.TempDir())
+		reg := prometheus.NewRegistry()
+		b := start(t, m, t.TempDir(), func(c *Config) { c.Metrics = NewMetrics(reg) })
 		m.set(func() {
 			m.damage = func(batch *syncproto.Batch) {
 				for i := range batch.Items {
@@ -778,6 +796,7 @@ func TestDigest_MismatchIsAlarmedAndRepaired(t *testing.T) {
 		b.want(len(b.Status().Suspect), 0)
 		b.same(m)
 		b.sound()
+		b.want(counterOf(t, reg, "tradepost_state_hash_mismatch_total") > 0, true)
 	})
 }
 
