@@ -241,7 +241,7 @@ func (l *ledger) startRaft() error {
 	}
 	l.stream = newStream(l.cfg, lis, l.vote)
 	config := l.cfg.raftConfig()
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	trans := newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
 	})
 	cache, err := raft.NewLogCache(256, &watchedLog{l.log, l.watch, l.cfg})
@@ -253,6 +253,7 @@ func (l *ledger) startRaft() error {
 	if err != nil {
 		return errors.Join(err, trans.Close())
 	}
+	trans.raft.Store(l.raft)
 	l.observe = raft.NewObserver(l.leading, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok
