@@ -67,6 +67,12 @@ func (t *transport) SetHeartbeatHandler(fast func(raft.RPC)) {
 	})
 }
 
+// leads reports whether Raft, which runs over the transport, leads.
+func (t *transport) leads() bool {
+	r := t.raft.Load()
+	return r != nil && r.State() == raft.Leader
+}
+
 // Close ends the network and waits for what is passed on.
 func (t *transport) Close() error {
 	var err error

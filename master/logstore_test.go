@@ -159,7 +159,7 @@ func TestVoteStore_VotesInOneStep(t *testing.T) {
 		if term, who := read(); term != 0 || who != "" {
 			t.Errorf("before any vote: %d for %q", term, who)
 		}
-		s := &voteStore{StableStore: log}
+		s := &voteStore{StableStore: log, watch: &watchdog{after: time.Minute}}
 		if err := errors.Join(s.SetUint64([]byte(keyVoteTerm), 4), s.Set([]byte(keyVoteCandidate), []byte("m2:7400"))); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestWatchdog_EndsAProcessWhoseDiskStalls(t *testing.T) {
 			return len(fatal)
 		}
 		disk := stuckDisk{memoryLog{raft.NewInmemStore()}, make(chan struct{})}
-		log := &watchedLog{disk, w, ledgerConfig{}.withDefaults()}
+		log := &guardedLog{logStore: disk, watch: w, cfg: ledgerConfig{}.withDefaults(), applied: func() position { return position{} }, fatal: w.fatal}
 		var writing sync.WaitGroup
 		writing.Go(func() {
 			if err := log.StoreLog(someLogs(1, 1)[0]); err != nil {

@@ -79,9 +79,13 @@ func (l *ledger) outcome(op string, err error) error {
 		return &crm.Error{Code: crm.CodeUnavailable, Op: op, Message: "the leader is overloaded; nothing was changed", Err: err}
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, errHalted),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &crm.Error{Code: crm.CodeTimeout, Op: op, Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
+		return unknown(op, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)
+}
+
+func unknown(op string, err error) error {
+	return &crm.Error{Code: crm.CodeTimeout, Op: op, Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
 }
 
 // propose puts e into the Raft log and returns what was decided, one decided
@@ -98,7 +102,11 @@ func (l *ledger) propose(ctx context.Context, e entry) ([]decided, uint64, error
 	start := l.cfg.Now()
 	f, err := await(ctx, l, func() raft.ApplyFuture { return l.raft.Apply(b, proposeTimeout) })
 	if err != nil {
-		return nil, 0, l.outcome("propose entry", err)
+		err = l.outcome("propose entry", err)
+		if _, told := errors.AsType[*crm.Error](err); !told {
+			err = unknown("propose entry", err) // an append that failed may be on the disk, and decided after a restart
+		}
+		return nil, 0, err
 	}
 	v := f.Response().(verdict)
 	if observe := l.cfg.Observe.Decided; observe != nil {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -64,6 +65,8 @@ type ledgerConfig struct {
 	Memory  *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
 	Now     func() time.Time                                         // nil: time.Now; stamps nothing, measures only
 	Logger  *slog.Logger                                             // nil: discards
+	OpenLog func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
+	Tune    func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
 	Fatal   func(error)                                              // must end the process; called at most once
 	Observe observer                                                 //
 
@@ -88,6 +91,15 @@ type observer struct {
 	Frozen   func(node crm.NodeID, reason string)         // a node was frozen or, with "", thawed
 	Panicked func(node crm.NodeID, seq crm.Seq, what any) // a decision that panicked and was rejected
 	Diverged func(raftIndex uint64, votes []stateVote)    // masters disagree about the state at a mark
+
+	Verified   func()             // a range of the Raft log is as the leader wrote it
+	Distrusted func(reason error) // this master's files are damaged or differ from the others'
+}
+
+func (o observer) verified() {
+	if o.Verified != nil {
+		o.Verified()
+	}
 }
 
 // A ledger is one master's share in the decisions: the Raft log, the decided
@@ -106,7 +118,9 @@ type ledger struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
-	fatalOnce sync.Once
+	opened    chan struct{} // closed when Raft runs
+	stopped   atomic.Bool   // Fatal is called or about to be
+	noted     atomic.Bool   // these files are not to be used again
 
 	mu        sync.Mutex     // protects the rest
 	proposals sync.WaitGroup // calls of Raft that wait for an answer
@@ -183,6 +197,9 @@ func (cfg ledgerConfig) raftConfig() *raft.Config {
 	c.NoLegacyTelemetry = true
 	c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = cfg.TrailingLogs, cfg.SnapshotThreshold, cfg.SnapshotInterval
 	c.Logger = newRaftLogger(cfg.Logger)
+	if cfg.Tune != nil {
+		cfg.Tune(c)
+	}
 	return c
 }
 
@@ -193,14 +210,17 @@ func openLedger(cfg ledgerConfig) (*ledger, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &ledger{cfg: cfg, closing: make(chan struct{}), elected: make(chan struct{}), leading: make(chan raft.Observation, 16)}
+	l := &ledger{cfg: cfg, closing: make(chan struct{}), elected: make(chan struct{}), opened: make(chan struct{}), leading: make(chan raft.Observation, 16)}
 	if err := l.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open ledger: %w", err), l.close())
+		return nil, errors.Join(fmt.Errorf("open ledger: %w", l.advise(err)), l.close())
 	}
 	return l, nil
 }
 
 func (l *ledger) open() error {
+	if err := l.refuseDistrusted(); err != nil {
+		return err
+	}
 	dir := filepath.Join(l.cfg.Dir, "raft")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -216,22 +236,14 @@ func (l *ledger) open() error {
 	if l.log, err = openLogStore(l.cfg, dir); err != nil {
 		return err
 	}
-	if err := l.dropStaleLog(); err != nil {
+	at := l.fsm.published().at
+	if err := finishInstall(l.cfg.Dir, l.log, at); err != nil {
+		return err
+	}
+	if err := checkLog(l.log, at); err != nil {
 		return err
 	}
 	return l.startRaft()
-}
-
-// dropStaleLog finishes what a crash between the installation of a snapshot and
-// the truncation of the log left undone: no entry could be appended behind it.
-func (l *ledger) dropStaleLog() error {
-	first, err1 := l.log.FirstIndex()
-	last, err2 := l.log.LastIndex()
-	if err := errors.Join(err1, err2); err != nil || last == 0 || last >= l.fsm.published().at.index {
-		return err
-	}
-	l.cfg.Logger.Info("the raft log ends before the installed snapshot and is dropped", "last", last)
-	return l.log.DeleteRange(first, last)
 }
 
 func (l *ledger) startRaft() error {
@@ -244,12 +256,14 @@ func (l *ledger) startRaft() error {
 	trans := newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
 	})
-	cache, err := raft.NewLogCache(256, &watchedLog{l.log, l.watch, l.cfg})
+	l.log = newVerifiedLog(l.log, trans.leads, l.cfg.Observe.verified, l.fatal)
+	log := &guardedLog{logStore: l.log, cfg: l.cfg, watch: l.watch, applied: func() position { return l.fsm.published().at }, fatal: l.fatal}
+	cache, err := raft.NewLogCache(256, log)
 	if err != nil {
 		return err
 	}
 	snaps := &snapshots{fsm: l.fsm, dir: l.cfg.Dir, observe: l.cfg.Observe}
-	l.raft, err = raft.NewRaft(config, l.fsm, cache, &voteStore{StableStore: l.log}, snaps, trans)
+	l.raft, err = raft.NewRaft(config, &installer{l.fsm, snaps, log}, cache, &voteStore{StableStore: l.log, watch: l.watch}, snaps, trans)
 	if err != nil {
 		return errors.Join(err, trans.Close())
 	}
@@ -259,18 +273,8 @@ func (l *ledger) startRaft() error {
 		return ok
 	})
 	l.raft.RegisterObserver(l.observe)
+	close(l.opened)
 	return nil
-}
-
-// fatal reports a failure after which this master must not go on. It does not
-// wait for anything, so it may be called under a lock.
-func (l *ledger) fatal(err error) {
-	l.fatalOnce.Do(func() {
-		l.cfg.Logger.Error("this master stops and keeps its files", "error", err)
-		if l.cfg.Fatal != nil {
-			l.cfg.Fatal(err)
-		}
-	})
 }
 
 // run commits what is evaluated, compares this master with the others and tells
