@@ -1,6 +1,7 @@
 package master
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -88,7 +89,7 @@ func (d *faultDisk) lie(on bool) {
 	d.lies = on
 }
 
-// alter has every entry changed on its way to the disk.
+// alter has every entry changed on its way to the disk, which seals what it gets.
 func (d *faultDisk) alter(how func(*raft.Log)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -172,9 +173,15 @@ func (l *faultLog) StoreLogs(logs []*raft.Log) error {
 	swap := l.disk.swap
 	l.disk.mu.Unlock()
 	if swap != nil {
+		logs = slices.Clone(logs)
 		for i, log := range logs {
 			other := *log
+			if err := open(log.Index, &other); err != nil {
+				return err
+			}
 			swap(&other)
+			other.Data = binary.BigEndian.AppendUint32(slices.Clone(other.Data), seal(&other))
+			other.Type |= sealed
 			logs[i] = &other
 		}
 	}

@@ -11,9 +11,9 @@ import (
 
 // logUpTo returns a log of entries from first to last, all of that term and
 // sound, of a Raft in that term.
-func logUpTo(t *testing.T, first, last, term uint64) memoryLog {
+func logUpTo(t *testing.T, first, last, term uint64) *sealedLog {
 	t.Helper()
-	log := memoryLog{raft.NewInmemStore()}
+	log := &sealedLog{logStore: memoryLog{raft.NewInmemStore()}}
 	for i := first; first > 0 && i <= last; i++ {
 		if err := log.StoreLog(&raft.Log{Index: i, Term: term, Data: mustEncode(t, trimEntry{1})}); err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestInstall_ATornNoteSaysNothing(t *testing.T) {
 
 func TestCheckLog_RefusesWhatDoesNotGoWithTheRecords(t *testing.T) {
 	damaged := logUpTo(t, 1, 9, 2)
-	if err := damaged.StoreLog(&raft.Log{Index: 8, Term: 2, Data: []byte("entry 8, but")}); err != nil {
+	if err := damaged.logStore.StoreLog(&raft.Log{Index: 8, Term: 2, Data: []byte("entry 8, but")}); err != nil {
 		t.Fatal(err)
 	}
 	for name, x := range map[string]struct {
@@ -95,17 +95,18 @@ func TestCheckLog_RefusesWhatDoesNotGoWithTheRecords(t *testing.T) {
 		at   position
 		want error
 	}{
-		"a new directory":                       {memoryLog{raft.NewInmemStore()}, position{}, nil},
+		"a new directory":                       {logUpTo(t, 0, 0, 0), position{}, nil},
 		"a log that goes further":               {logUpTo(t, 1, 9, 2), position{7, 2}, nil},
 		"a log that ends there":                 {logUpTo(t, 1, 9, 2), position{9, 2}, nil},
 		"a log that begins right behind":        {logUpTo(t, 5, 9, 2), position{4, 2}, nil},
 		"no log, in a known term":               {logUpTo(t, 0, 0, 2), position{4, 2}, nil},
-		"no log and no term":                    {memoryLog{raft.NewInmemStore()}, position{4, 2}, errDamaged},
+		"no log and no term":                    {logUpTo(t, 0, 0, 0), position{4, 2}, errDamaged},
 		"a gap":                                 {logUpTo(t, 6, 9, 2), position{4, 2}, errDamaged},
 		"a log that lost applied entries":       {logUpTo(t, 1, 6, 2), position{7, 2}, errDamaged},
 		"another term at what is applied":       {logUpTo(t, 1, 9, 3), position{7, 2}, errDiverged},
 		"a damaged entry that is to be applied": {damaged, position{7, 2}, errDamaged},
-		"a damaged entry that is applied":       {damaged, position{8, 2}, nil},
+		"a damaged entry that is applied":       {damaged, position{8, 2}, errDamaged},
+		"a damaged entry before it":             {damaged, position{9, 2}, nil},
 	} {
 		if err := checkLog(x.log, x.at); !errors.Is(err, x.want) {
 			t.Errorf("%s: %v", name, err)

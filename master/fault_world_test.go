@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
 )
@@ -29,6 +27,7 @@ type faultWorld struct {
 	seen    map[int]int // failures of each master that were acted upon
 	stalls  map[int]func()
 	writers []*clerk
+	bad     int // the master whose log is damaged; 0: none
 
 	mu   sync.Mutex // protects live
 	live map[int]*ledger
@@ -199,10 +198,32 @@ func (w *faultWorld) again(n int) {
 	if w.running(n) {
 		return
 	}
+	if n == w.bad && w.refuses(n) {
+		return
+	}
 	l := w.start(n)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.live[n] = l.ledger
+}
+
+// refuses reports whether a master will not start on its files, as it should if
+// they are damaged.
+func (w *faultWorld) refuses(n int) bool {
+	w.t.Helper()
+	l := w.ledgers[n]
+	l.host = l.host.Revive()
+	try, err := openLedger(w.config(l))
+	if err == nil {
+		w.must(try.close())
+		l.host.Crash()
+		return false
+	}
+	w.t.Logf("master %d: %v", n, err)
+	if code := crm.CodeOf(err); code != CodeDistrusted && code != crm.CodeCorrupt {
+		w.t.Errorf("a damaged master refuses to start with code %q", code)
+	}
+	return true
 }
 
 func (w *faultWorld) release(n int) {
@@ -218,7 +239,7 @@ func (w *faultWorld) reap() {
 	for n, l := range w.ledgers {
 		for _, err := range l.failures()[w.seen[n]:] {
 			w.t.Logf("master %d: %v", n, err)
-			if untrustworthy(err) {
+			if untrustworthy(err) && n != w.bad {
 				w.t.Errorf("master %d distrusts sound files: %v", n, err)
 			}
 			w.end(n, w.rng.IntN(2) == 0)
@@ -385,5 +406,3 @@ func (w *faultWorld) must(err error) {
 func shortLog(c *ledgerConfig) {
 	c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = 8, 16, 2*time.Second
 }
-
-var _ = raft.Leader

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 )
 
 // A guardedLog is the log as Raft sees it. It times the writes and ends this
@@ -15,8 +14,9 @@ import (
 //
 //   - A write that failed may have reached the disk all the same, or may reach it
 //     yet. So nothing is written after it.
-//   - An entry that is read is checked, before it is applied here or sent to a
-//     master whose disk is sound.
+//   - An entry is checked when it is stored and when it is read, so that damage
+//     neither gets into a log nor out of one, to masters whose memory and disks
+//     are sound.
 //   - A leader that replaces entries which this master has applied decided
 //     something else than was decided before.
 //   - A snapshot that replaces a log which went further leaves Raft with a last
@@ -27,6 +27,7 @@ type guardedLog struct {
 	cfg     ledgerConfig
 	watch   *watchdog
 	applied func() position // what the FSM holds for certain
+	leads   func() bool
 	fatal   func(error)
 
 	broken    atomic.Bool // a write has failed
@@ -38,8 +39,19 @@ var errLogBroken = errors.New("the raft log takes nothing after a write that fai
 // StoreLog appends an entry.
 func (g *guardedLog) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raft.Log{log}) }
 
-// StoreLogs appends entries, or fails for good.
+// StoreLogs appends entries, or fails for good. An entry that is damaged before
+// it is stored is refused: at a leader this process's memory cannot be trusted, at
+// a follower it is the leader's.
 func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
+	for _, log := range logs {
+		if log.Type == raft.LogCommand && !intact(log.Data) {
+			err := fmt.Errorf("append to the raft log: entry %d is damaged before it is stored", log.Index)
+			if g.leads() {
+				g.fatal(err)
+			}
+			return err
+		}
+	}
 	defer g.watch.watch("an append to the raft log")()
 	start := g.cfg.Now()
 	err := g.write("append to the raft log", func() error {
@@ -69,20 +81,17 @@ func (g *guardedLog) write(op string, do func() error) error {
 	return err
 }
 
-// GetLog reads an entry. One that is damaged is handed out only if it has not
-// been applied here: then it is the FSM that asks, and refuses it.
+// GetLog reads an entry. In place of a damaged one that may be on its way to the
+// FSM, which Raft cannot be told of without a panic, it gives one that the FSM
+// refuses, as other masters do.
 func (g *guardedLog) GetLog(index uint64, log *raft.Log) error {
 	err := g.logStore.GetLog(index, log)
-	if errors.Is(err, raft.ErrLogNotFound) || err == nil && sound(log, index) {
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	if err != nil && !errors.Is(err, wal.ErrCorrupt) {
-		g.fatal(fmt.Errorf("read entry %d of the raft log: %w", index, err))
-		return err
-	}
-	err = errors.Join(fmt.Errorf("%w: entry %d of the raft log", errDamaged, index), err)
-	g.fatal(err)
-	if log.Index == index && index > g.applied().index {
+	g.fatal(fmt.Errorf("read the raft log: %w", err))
+	if errors.Is(err, errDamaged) && index > g.applied().index {
+		*log = raft.Log{Index: index, Type: raft.LogCommand}
 		return nil
 	}
 	return err
@@ -91,19 +100,20 @@ func (g *guardedLog) GetLog(index uint64, log *raft.Log) error {
 // DeleteRange drops entries: old ones that a snapshot covers, newer ones that
 // the leader replaces, or all when a snapshot is installed.
 func (g *guardedLog) DeleteRange(low, high uint64) error {
-	first, err1 := g.FirstIndex()
-	last, err2 := g.LastIndex()
-	if err := errors.Join(err1, err2); err != nil {
+	last, err := g.LastIndex()
+	if err != nil {
 		return err
 	}
-	at := g.applied()
-	if low > first && low <= at.index {
+	at, end := g.applied(), high >= last
+	switch {
+	case end && g.installed.Load():
+		if g.wentFurther(last, at) {
+			g.fatal(fmt.Errorf("a snapshot of raft index %d replaced a log that ended at %d: start this master again to go on", at.index, last))
+		}
+	case end && low <= at.index:
 		err := fmt.Errorf("%w: the leader replaces entries from %d on, and %d is applied here", errDiverged, low, at.index)
 		g.fatal(err)
 		return err
-	}
-	if low <= first && last <= high && g.wentFurther(last, at) {
-		g.fatal(fmt.Errorf("a snapshot of raft index %d replaced a log that ended at %d: start this master again to go on", at.index, last))
 	}
 	defer g.watch.watch("a truncation of the raft log")()
 	return g.write("truncate the raft log", func() error { return g.logStore.DeleteRange(low, high) })

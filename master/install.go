@@ -154,33 +154,28 @@ func checkApplied(log logStore, first uint64, at position) error {
 	if at.index < first {
 		return nil
 	}
-	var e raft.Log
-	if err := log.GetLog(at.index, &e); err != nil {
-		return fmt.Errorf("%w: entry %d of the raft log: %w", errDamaged, at.index, err)
+	e, err := readBack(log, at.index)
+	if err == nil && e.Term != at.term {
+		err = fmt.Errorf("%w: entry %d of the raft log is of term %d, and one of term %d is applied", errDiverged, at.index, e.Term, at.term)
 	}
-	if e.Term != at.term {
-		return fmt.Errorf("%w: entry %d of the raft log is of term %d, and one of term %d is applied", errDiverged, at.index, e.Term, at.term)
-	}
-	return nil
+	return err
 }
 
 // checkUnapplied reads what Raft will hand to the FSM: it would panic over what
 // it cannot read.
 func checkUnapplied(log logStore, from, to uint64) error {
 	for i := from; i <= to; i++ {
-		var e raft.Log
-		if err := log.GetLog(i, &e); err != nil {
-			return fmt.Errorf("%w: entry %d of the raft log: %w", errDamaged, i, err)
-		}
-		if !sound(&e, i) {
-			return fmt.Errorf("%w: entry %d of the raft log: checksum", errDamaged, i)
+		if _, err := readBack(log, i); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// sound reports whether an entry is what was stored as that index, as far as it
-// can tell: Raft's own entries bear no checksum.
-func sound(e *raft.Log, index uint64) bool {
-	return e.Index == index && (e.Type != raft.LogCommand || intact(e.Data))
+func readBack(log logStore, index uint64) (e raft.Log, err error) {
+	err = log.GetLog(index, &e)
+	if err != nil && !errors.Is(err, errDamaged) {
+		err = fmt.Errorf("%w: entry %d of the raft log: %w", errDamaged, index, err)
+	}
+	return e, err
 }

@@ -75,6 +75,16 @@ func (w *lab) start(n int) *labLedger {
 	} else {
 		l.host = l.host.Revive()
 	}
+	var err error
+	if l.ledger, err = openLedger(w.config(l)); err != nil {
+		w.t.Fatal(err)
+	}
+	l.run(w.t)
+	return l
+}
+
+func (w *lab) config(l *labLedger) ledgerConfig {
+	n := l.n
 	cfg := ledgerConfig{Dir: l.dir, ID: serverID(crm.NodeID(n)), Address: raftAddress(n), Log: logMemory, Memory: l.disk,
 		Listen: func() (net.Listener, error) { return l.host.Listen("7400") }, Dial: l.host.Dial, Fatal: l.failed}
 	if testing.Verbose() {
@@ -83,12 +93,7 @@ func (w *lab) start(n int) *labLedger {
 	if w.edit != nil {
 		w.edit(n, &cfg)
 	}
-	var err error
-	if l.ledger, err = openLedger(cfg); err != nil {
-		w.t.Fatal(err)
-	}
-	l.run(w.t)
-	return l
+	return cfg
 }
 
 func (l *labLedger) run(t *testing.T) {

@@ -110,6 +110,7 @@ type ledger struct {
 	log     logStore
 	fsm     *fsm
 	stream  *stream
+	trans   *transport
 	raft    *raft.Raft
 	watch   *watchdog
 	observe *raft.Observer
@@ -233,9 +234,11 @@ func (l *ledger) open() error {
 	if l.fsm, err = newFSM(l.cfg, l.data, l.watch, l.fatal); err != nil {
 		return err
 	}
-	if l.log, err = openLogStore(l.cfg, dir); err != nil {
+	log, err := openLogStore(l.cfg, dir)
+	if err != nil {
 		return err
 	}
+	l.log = &sealedLog{logStore: log}
 	at := l.fsm.published().at
 	if err := finishInstall(l.cfg.Dir, l.log, at); err != nil {
 		return err
@@ -253,21 +256,21 @@ func (l *ledger) startRaft() error {
 	}
 	l.stream = newStream(l.cfg, lis, l.vote)
 	config := l.cfg.raftConfig()
-	trans := newTransport(&raft.NetworkTransportConfig{
+	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
 	})
-	l.log = newVerifiedLog(l.log, trans.leads, l.cfg.Observe.verified, l.fatal)
-	log := &guardedLog{logStore: l.log, cfg: l.cfg, watch: l.watch, applied: func() position { return l.fsm.published().at }, fatal: l.fatal}
+	l.log = newVerifiedLog(l.log, l.trans.leads, l.cfg.Observe.verified, l.fatal)
+	log := &guardedLog{logStore: l.log, cfg: l.cfg, watch: l.watch, applied: func() position { return l.fsm.published().at }, leads: l.trans.leads, fatal: l.fatal}
 	cache, err := raft.NewLogCache(256, log)
 	if err != nil {
 		return err
 	}
 	snaps := &snapshots{fsm: l.fsm, dir: l.cfg.Dir, observe: l.cfg.Observe}
-	l.raft, err = raft.NewRaft(config, &installer{l.fsm, snaps, log}, cache, &voteStore{StableStore: l.log, watch: l.watch}, snaps, trans)
+	l.raft, err = raft.NewRaft(config, &installer{l.fsm, snaps, log}, cache, &voteStore{StableStore: l.log, watch: l.watch}, snaps, l.trans)
 	if err != nil {
-		return errors.Join(err, trans.Close())
+		return errors.Join(err, l.trans.Close())
 	}
-	trans.raft.Store(l.raft)
+	l.trans.raft.Store(l.raft)
 	l.observe = raft.NewObserver(l.leading, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok

@@ -32,7 +32,7 @@ type verifiedLog struct {
 
 // newVerifiedLog verifies what goes into log. The caller closes it.
 func newVerifiedLog(log logStore, leads func() bool, checked func(), failed func(error)) *verifiedLog {
-	v := &verifiedLog{logStore: &readLog{logStore: log}, leads: leads, checked: checked, failed: failed}
+	v := &verifiedLog{logStore: log, leads: leads, checked: checked, failed: failed}
 	v.begin()
 	return v
 }
@@ -94,55 +94,10 @@ func (v *verifiedLog) report(by *verifier.LogStore, r verifier.VerificationRepor
 	case by != v.now():
 	case r.Err == nil:
 		v.checked()
-	case errors.As(r.Err, &mismatch), errors.Is(r.Err, wal.ErrCorrupt):
+	case errors.As(r.Err, &mismatch):
 		v.failed(fmt.Errorf("%w: %w", errDamaged, r.Err))
 	case errors.Is(r.Err, verifier.ErrRangeMismatch), errors.Is(r.Err, raft.ErrLogNotFound), errors.Is(r.Err, wal.ErrClosed):
 	default:
 		v.failed(r.Err)
 	}
-}
-
-// A readLog can be read while it is closed, and when it is damaged in a way that
-// makes its reader panic.
-type readLog struct {
-	logStore
-
-	mu     sync.RWMutex // protects closed; held while reading
-	closed bool
-}
-
-// FirstIndex returns the index of the first entry, 0 if there is none.
-func (r *readLog) FirstIndex() (index uint64, err error) {
-	err = r.read(func() error {
-		index, err = r.logStore.FirstIndex()
-		return err
-	})
-	return index, err
-}
-
-// GetLog reads one entry.
-func (r *readLog) GetLog(index uint64, log *raft.Log) error {
-	return r.read(func() error { return r.logStore.GetLog(index, log) })
-}
-
-func (r *readLog) read(do func() error) (err error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.closed {
-		return wal.ErrClosed
-	}
-	defer func() {
-		if what := recover(); what != nil {
-			err = fmt.Errorf("%w: %v", wal.ErrCorrupt, what)
-		}
-	}()
-	return do()
-}
-
-// Close waits for readers and closes the log.
-func (r *readLog) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
-	return r.logStore.Close()
 }
