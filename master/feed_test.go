@@ -248,7 +248,7 @@ func (f *feed) step(t *testing.T) *syncproto.Batch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if raw, err := syncproto.AppendFrame(nil, batch); err != nil || len(raw) > syncproto.MaxFrame {
+	if raw, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, batch); err != nil || len(raw) > syncproto.MaxFrame {
 		t.Fatalf("a batch of %d bytes: %v", len(raw), err)
 	}
 	f.sent(batch)
