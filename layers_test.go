@@ -22,6 +22,7 @@ var layers = [][]string{
 	{"crm/query", "crm/catalog", "syncproto"},
 	{"crm/report", "crm/sample"},
 	{"store", "auth", "gossip"},
+	{"session"},
 	{"replica", "master"},
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},

@@ -1,14 +1,9 @@
 package master
 
 import (
-	"context"
-	"errors"
-	"net"
 	"testing"
-	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
-	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // One request that no master could decode must not take the others of its batch
@@ -60,29 +55,5 @@ func TestAuthor_GivesNoNumberTwice(t *testing.T) {
 		}
 		a.decide(t.Context(), a.gather(next))
 		wantCode(t, (<-next.answer).err, "")
-	})
-}
-
-// A master whose peer takes nothing any more must not hold a call for longer
-// than the caller waits.
-func TestLinks_APeerThatTakesNothing(t *testing.T) {
-	inRig(t, 1, func(t *testing.T, r *rig) {
-		m := r.leader()
-		mine, theirs := net.Pipe()
-		defer theirs.Close()
-		l := &link{ready: make(chan struct{}), done: make(chan struct{}), calls: map[uint64]chan syncproto.Frame{}, conn: syncproto.NewConn(mine)}
-		close(l.ready)
-		m.links.mu.Lock()
-		m.links.open[99] = l
-		m.links.mu.Unlock()
-		start := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		defer cancel()
-		watchdog := time.AfterFunc(time.Minute, func() { theirs.Close() })
-		defer watchdog.Stop()
-		_, err := m.links.call(ctx, 99, func(id uint64) syncproto.Frame { return &syncproto.Ask{ID: id, What: syncproto.AskLeader} })
-		if took := time.Since(start); took > 5*time.Second || !errors.Is(err, errUnknown) {
-			t.Errorf("the call took %v: %v", took, err)
-		}
 	})
 }

@@ -54,7 +54,7 @@ func (m *Master) Bootstrap(ctx context.Context, init Initial) error {
 func (m *Master) begin(ctx context.Context) error {
 	var b [8]byte
 	m.random(b[:])
-	e := timelineEntry{Timeline: binary.BigEndian.Uint64(b[:])>>1 | 1, Cluster: m.id.Cluster, Node: m.node, ReceivedMillis: m.millis(),
+	e := TimelineEntry{Timeline: binary.BigEndian.Uint64(b[:])>>1 | 1, Cluster: m.id.Cluster, Node: m.node, ReceivedMillis: m.millis(),
 		Site: m.id.Site, City: m.cfg.City, Country: m.cfg.Country, Raft: m.cfg.RaftAddress, Sync: m.cfg.SyncAddress, HTTP: m.cfg.HTTPAddress}
 	err := m.retry(ctx, func() error {
 		if err := m.ledger.verify(ctx); err != nil {

@@ -60,7 +60,7 @@ func (r *Replica) resetBase() error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	empty, err := store.Open(path, store.Options{Logger: r.cfg.Logger})
+	empty, err := store.Open(path, r.options("base"))
 	if err != nil {
 		return err
 	}

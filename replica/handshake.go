@@ -3,7 +3,8 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"net"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -14,42 +15,13 @@ import (
 // errAgain ends a handshake after which the node has something else to say.
 var errAgain = errors.New("the node must introduce itself anew")
 
-// shakeHands says who the node is and where it stands, and judges the answer.
-func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) {
+// Hello says who the node is and where its files stand, after it has repaired
+// what an error between their transactions may have left. It is to be sent at
+// once.
+func (r *Replica) Hello() (*syncproto.Hello, error) {
 	if err := r.reconcile(); err != nil {
 		return nil, err
 	}
-	hello, err := r.hello()
-	if err != nil {
-		return nil, err
-	}
-	conn := syncproto.NewConn(transport)
-	asked := r.cfg.Now()
-	hello.Sent = asked.UnixMilli()
-	if err := conn.Send(hello); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	f, err := conn.Receive()
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	w, ok := f.(*syncproto.Welcome)
-	if !ok {
-		return nil, errors.Join(refusal(f), conn.Close())
-	}
-	if err = r.judge(hello, w); err == nil {
-		err = r.readmit()
-	}
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	s := newSession(r, conn, transport, addr, w.LastSeq)
-	r.welcomed(s, w, asked)
-	return s, nil
-}
-
-// hello tells where the files stand.
-func (r *Replica) hello() (*syncproto.Hello, error) {
 	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
 	err := r.journal.View(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
@@ -67,9 +39,8 @@ func (r *Replica) hello() (*syncproto.Hello, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.LowBase = r.low
-	for t := range r.link.suspect {
-		h.Resend = append(h.Resend, t)
-	}
+	h.Resend = slices.Sorted(maps.Keys(r.link.suspect))
+	h.Sent = r.cfg.Now().UnixMilli()
 	return h, err
 }
 
@@ -187,16 +158,15 @@ func (r *Replica) trimTail(j *store.JTx, backup crm.Rev) error {
 }
 
 // welcomed makes a session known.
-func (r *Replica) welcomed(s *session, w *syncproto.Welcome, asked time.Time) {
+func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	offset, rtt := syncproto.Offset(w.HelloSent, w.Received, w.Sent, r.cfg.Now().UnixMilli())
 	r.mu.Lock()
 	r.pos.timeline = w.Timeline
 	r.mu.Unlock()
 	r.change(func(l *link) {
-		l.session, l.addr, l.trouble, l.backup = s, s.addr, nil, w.Backup
+		l.talk, l.trouble, l.backup = t, nil, w.Backup
 		l.masters = w.Masters
 		l.heads = nil
 	})
 	r.heard(w.Head, asked, offset, rtt)
-	r.cfg.Logger.Info("session with a master", "address", s.addr, "head", w.Head, "rtt", rtt, "offset", offset)
 }

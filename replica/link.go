@@ -8,7 +8,8 @@ import (
 
 // A link is what the node knows of the masters. Replica.mu protects it.
 type link struct {
-	session  *session // nil while there is none
+	talk     *Talk    // nil while there is no session
+	session  *session // the goroutines around talk; nil if it is driven without
 	addr     string   // of the master in session, or the last one
 	masters  []string // addresses a master named
 	trouble  error    // why there is no session, or why the outbox does not move

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,28 +20,13 @@ const maxPart = 20_000
 // maxPartSize bounds the same items in bytes: records may be large.
 const maxPartSize = 16 << 20
 
-// A pull applies the feed of one session. Its goroutine is session.apply.
+// A pull applies the feed of one session. It belongs to one goroutine.
 type pull struct {
 	r     *Replica
 	part  []syncproto.Item // of batches that were not final, not written yet
 	size  int              // of part, in bytes
 	whole []crm.TerritoryID
 	notes []crm.Outcome
-}
-
-// apply writes the batches that receive reads.
-func (s *session) apply(ctx context.Context) error {
-	p := &pull{r: s.r}
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case b := <-s.batches:
-			if err := p.take(b); err != nil {
-				return s.r.diverged(err)
-			}
-		}
-	}
 }
 
 // take adds a batch to the part, and writes the part when it is large or, with

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
@@ -25,6 +26,7 @@ type Replica struct {
 	moved   signal        // fires when anything under mu changes
 	kick    chan struct{} // holds a token when the session may have something to send
 	dirty   chan struct{} // holds a token when purged bytes may have to be removed from the files
+	tidied  time.Time     // when Tidy last compacted or failed; of its caller
 
 	measuring sync.Mutex // held while outbox is measured, so that the newest figure stays
 
@@ -84,11 +86,10 @@ func (r *Replica) openFiles() (err error) {
 	if err := r.journalThere(); err != nil {
 		return err
 	}
-	o := store.Options{Logger: r.cfg.Logger, OnCommit: r.cfg.Metrics.commits("journal")}
-	if r.journal, err = store.OpenJournal(filepath.Join(r.cfg.Dir, "journal.db"), o); err != nil {
+	if r.journal, err = store.OpenJournal(filepath.Join(r.cfg.Dir, "journal.db"), r.options("journal")); err != nil {
 		return err
 	}
-	o.OnCommit = r.cfg.Metrics.commits("base")
+	o := r.options("base")
 	path := filepath.Join(r.cfg.Dir, "base.db")
 	r.base, err = store.Open(path, o)
 	if crm.CodeOf(err) != crm.CodeCorrupt {
@@ -101,6 +102,13 @@ func (r *Replica) openFiles() (err error) {
 	}
 	r.base, err = store.Open(path, o)
 	return err
+}
+
+// options are those of one of the files.
+func (r *Replica) options(db string) store.Options {
+	o := r.cfg.Store
+	o.Logger, o.OnCommit = r.cfg.Logger, r.cfg.Metrics.commits(db)
+	return o
 }
 
 // Close closes the files. It must be called after Run has returned.

@@ -47,7 +47,7 @@ func (r *Replica) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
-	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.session != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
+	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
 		Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
 		Verified: l.verified, Suspect: slices.Sorted(maps.Keys(l.suspect)), Staged: p.staged, Target: p.target}
 	if l.trouble != nil {
