@@ -19,7 +19,6 @@ const (
 	metaApplied = "raft/applied" // raft index 8 ‖ term 8, big-endian: the file holds the effects of every entry up to it
 	metaServers = "raft/servers" // see servers
 	metaCluster = "cluster"      // the cluster's id
-	metaLevel   = "level"        // 8 bytes: the active level of decision logic
 )
 
 // maxPending bounds the Mutations of one bbolt transaction.

@@ -499,7 +499,7 @@ func TestFSM_KeepsReportsTrimsAndLevels(t *testing.T) {
 	for _, e := range []Entry{TrimEntry{3}, TrimEntry{2}, ActivateEntry{2}, ActivateEntry{1}} {
 		b.must(e)
 	}
-	for name, want := range map[string]byte{session.MetaTrimmed: 3, metaLevel: 2} {
+	for name, want := range map[string]byte{session.MetaTrimmed: 3, session.MetaLevel: 2} {
 		if v, err := b.tx.Meta(name); err != nil || len(v) != 8 || v[7] != want {
 			t.Errorf("%s is %x, %v", name, v, err)
 		}

@@ -150,6 +150,7 @@ func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) 
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	conn.Speak(t.Version())
 	s := newSession(t, conn, transport, addr)
 	var l link
 	r.change(func(now *link) { now.session, now.addr, l = s, addr, *now })

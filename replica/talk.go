@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -14,6 +15,7 @@ import (
 // and its input. It belongs to one goroutine; a node has one Talk at a time.
 type Talk struct {
 	r         *Replica
+	version   uint16 // of the protocol, as the Welcome said
 	pull      pull
 	up        upflow
 	questions questions
@@ -36,6 +38,9 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 	if !ok {
 		return nil, r.refused(f)
 	}
+	if w.Proto < h.ProtoMin || w.Proto > h.ProtoMax {
+		return nil, &crm.Error{Code: syncproto.CodeVersion, Op: "connect", Message: fmt.Sprintf("the master speaks version %d, this node %d to %d", w.Proto, h.ProtoMin, h.ProtoMax)}
+	}
 	if err := r.judge(h, w); err != nil {
 		return nil, err
 	}
@@ -43,10 +48,14 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 		return nil, err
 	}
 	now := r.cfg.Now()
-	t := &Talk{r: r, pull: pull{r: r}, up: newUpflow(r, w.LastSeq, now), questions: newQuestions(), heard: now}
+	t := &Talk{r: r, version: w.Proto, pull: pull{r: r}, up: newUpflow(r, w.LastSeq, now), questions: newQuestions(), heard: now}
 	r.welcomed(t, w, asked)
 	return t, nil
 }
+
+// Version returns the version of the protocol that both sides speak after the
+// Welcome.
+func (t *Talk) Version() uint16 { return t.version }
 
 // Hear takes a frame of the master: a batch is in the base when it returns.
 // After an error the conversation is over: end the Talk.

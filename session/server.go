@@ -201,6 +201,7 @@ func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Iden
 		return Refusal(err)
 	}
 	leader, self := s.cfg.Leader()
+	w.Proto = min(w.Proto, h.ProtoMax, syncproto.MaxVersion)
 	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Masters(leader)
 	w.HelloSent, w.Received, w.Sent = h.Sent, received.UnixMilli(), s.cfg.Now().UnixMilli()
 	return w

@@ -69,6 +69,7 @@ func (s *Server) Serve(ctx context.Context, c net.Conn, conn *syncproto.Conn, id
 		log.Debug("a replica left at once", "node", id.Node, "error", err)
 		return
 	}
+	conn.Speak(w.Proto)
 	log.Info("a session began", "node", h.Node, "site", id.Site, "incarnation", w.Incarnation, "cursor", h.Cursor, "next_seq", h.NextSeq)
 	k := s.newSession(conn, h, w, id)
 	err = k.run(ctx)

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
@@ -17,6 +19,7 @@ const fencedAdvice = "this disk is an old copy of the node's: stop the other pro
 // A Standing is what the decided records say of a node. Its methods are pure.
 type Standing struct {
 	Timeline uint64
+	Level    uint16 // the newest version of the protocol that the log has activated
 	Head     crm.Rev
 	Facts    NodeFacts
 	Listed   bool // Facts is set
@@ -30,6 +33,9 @@ func (c *Rosters) Standing(tx *store.Tx, n crm.NodeID) (s Standing, err error) {
 	if s.Timeline, err = tx.Timeline(); err != nil {
 		return s, err
 	}
+	if s.Level, err = levelIn(tx); err != nil {
+		return s, err
+	}
 	if s.Head, err = tx.Rev(); err != nil {
 		return s, err
 	}
@@ -39,6 +45,18 @@ func (c *Rosters) Standing(tx *store.Tx, n crm.NodeID) (s Standing, err error) {
 	s.Facts, s.Listed = s.Roster.Nodes[n]
 	s.State, s.Admitted, err = tx.Node(n)
 	return s, err
+}
+
+// MetaLevel is the name of the store's blob that holds the level that the log
+// has activated: 8 bytes. Without it that is 1.
+const MetaLevel = "level"
+
+func levelIn(tx *store.Tx) (uint16, error) {
+	b, err := tx.Meta(MetaLevel)
+	if err != nil || len(b) != 8 {
+		return 1, err
+	}
+	return uint16(min(binary.BigEndian.Uint64(b), math.MaxUint16)), nil
 }
 
 // A Judgement is what a Hello deserves by the newest decided state.
@@ -130,9 +148,10 @@ func (s Standing) Cursor(h *syncproto.Hello) crm.Rev {
 	return h.Cursor
 }
 
-// Welcome accepts the node as it stands. Who sends it adds its own head, times
-// and the masters.
+// Welcome accepts the node as it stands, in the newest version that the log has
+// activated. Who sends it adds its own head, times and the masters, and lowers
+// the version to what the node speaks.
 func (s Standing) Welcome() *syncproto.Welcome {
-	return &syncproto.Welcome{Proto: syncproto.MaxVersion, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
+	return &syncproto.Welcome{Proto: s.Level, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
 		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head}
 }
