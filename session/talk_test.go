@@ -200,11 +200,11 @@ func (w *world) hangUp() {
 // recode sends a frame through the codec.
 func recode[F syncproto.Frame](t *testing.T, f F) F {
 	t.Helper()
-	raw, err := syncproto.AppendFrame(nil, f)
+	raw, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := syncproto.DecodeFrame(raw)
+	out, err := syncproto.DecodeFrame(raw, syncproto.MaxVersion)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func recode[F syncproto.Frame](t *testing.T, f F) F {
 }
 
 func (w *world) note(direction string, f syncproto.Frame) {
-	raw, err := syncproto.AppendFrame(nil, f)
+	raw, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, f)
 	if err != nil {
 		w.t.Fatal(err)
 	}
