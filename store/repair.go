@@ -89,14 +89,17 @@ func (tx *Tx) DropBucket(t crm.TerritoryID, bucket byte) (int, error) {
 // they lead to.
 func (tx *Tx) unlistBucket(at sumKey) (map[RecordKey]bool, error) {
 	listed := map[RecordKey]bool{}
-	keys, err := tx.feedKeys(spaceFeed, prefixRange(appendTerritory(nil, at.territory)))
-	for _, key := range keys {
-		if k := recordKeyAt(key); k.digestBucket() == at.bucket {
+	for k, err := range tx.feedRecords(at.territory) {
+		if err != nil {
+			return nil, err
+		}
+		if k.digestBucket() == at.bucket {
 			listed[k] = true
-			tx.rows.delete(0, row{space: spaceFeed, key: key})
 		}
 	}
-	return listed, err
+	of := rowBucket{space: spaceFeed}
+	tx.rows.deleteRows(of, prefixRange(appendTerritory(nil, at.territory)), func(key []byte) bool { return listed[recordKeyAt(key)] })
+	return listed, nil
 }
 
 // recountIn returns the live records of any territory whose id is in the bucket,
@@ -124,7 +127,7 @@ func (tx *Tx) recountIn(bucket byte) []RecordKey {
 }
 
 // RecomputeDigests makes the digest of the territory anew from the live records
-// that its feed lists, about a microsecond each. It is for a file whose records
+// that its feed lists, in about 0.5 µs each. It is for a file whose records
 // are right and whose digest is not; a record that cannot be read is an error of
 // code corrupt.
 func (tx *Tx) RecomputeDigests(t crm.TerritoryID) error {
@@ -133,14 +136,11 @@ func (tx *Tx) RecomputeDigests(t crm.TerritoryID) error {
 		if err != nil {
 			return err
 		}
-		s, err := tx.stored(k)
+		body, err := unseal(tx.recordKey(k), tx.liveValue(k))
 		if err != nil {
-			return err
+			return tx.f.corrupt(k.String(), err)
 		}
-		if s.record == nil {
-			return tx.f.corrupt(bucketFeed.name+" "+k.String(), errRow)
-		}
-		sums[k.digestBucket()].add(recordHash(k, s.body))
+		sums[k.digestBucket()].add(recordHash(k, body))
 	}
 	for b, sum := range sums {
 		tx.setSum(sumKey{t, byte(b)}, sum)
@@ -163,10 +163,8 @@ func (tx *Tx) expunge(lost ...RecordKey) (map[RecordKey]crm.TerritoryID, error) 
 	for _, k := range lost {
 		set[k] = true
 	}
-	from, err := tx.unlistLost(set)
-	if err == nil {
-		err = tx.rows.deleteLost(set)
-	}
+	from := tx.unlistLost(set)
+	err := tx.rows.deleteLost(set)
 	for _, k := range lost {
 		if err == nil {
 			err = tx.removeLost(k, from[k])
@@ -176,21 +174,18 @@ func (tx *Tx) expunge(lost ...RecordKey) (map[RecordKey]crm.TerritoryID, error) 
 }
 
 // unlistLost deletes the rows of feed and gone that lead to the records.
-func (tx *Tx) unlistLost(lost map[RecordKey]bool) (map[RecordKey]crm.TerritoryID, error) {
+func (tx *Tx) unlistLost(lost map[RecordKey]bool) map[RecordKey]crm.TerritoryID {
 	from := map[RecordKey]crm.TerritoryID{}
 	for _, s := range []space{spaceFeed, spaceGone} {
-		keys, err := tx.feedKeys(s, keyRange{})
-		if err != nil {
-			return nil, err
-		}
-		for _, key := range keys {
-			if k := recordKeyAt(key); lost[k] {
-				from[k] = territoryAt(key)
-				tx.rows.delete(0, row{space: s, key: key})
+		tx.rows.deleteRows(rowBucket{space: s}, keyRange{}, func(key []byte) bool {
+			if len(key) != feedKeySize || !lost[recordKeyAt(key)] {
+				return false
 			}
-		}
+			from[recordKeyAt(key)] = territoryAt(key)
+			return true
+		})
 	}
-	return from, nil
+	return from
 }
 
 // removeLost removes the value of a record that cannot be read. t is where it
@@ -213,8 +208,8 @@ func (tx *Tx) removeLost(k RecordKey, t crm.TerritoryID) error {
 		if err != nil {
 			return err
 		}
-		if s, err := tx.stored(other); err == nil && s.record != nil { // who cannot be read is in no sum
-			sum.add(recordHash(other, s.body))
+		if body, err := unseal(tx.recordKey(other), tx.liveValue(other)); err == nil { // who cannot be read is in no sum
+			sum.add(recordHash(other, body))
 		}
 	}
 	tx.setSum(sumKey{t, k.digestBucket()}, sum)
@@ -248,7 +243,7 @@ func (t *rowTable) deleteLost(lost map[RecordKey]bool) error {
 		entities[k.Entity] = true
 	}
 	for _, s := range []space{spaceRoots, spaceBuried, spaceWords} {
-		t.deleteRows(s, 0, 0, func(key []byte) bool { return len(key) >= keySize && lost[recordKeyAt(key)] })
+		t.deleteRows(rowBucket{space: s}, keyRange{}, func(key []byte) bool { return len(key) >= keySize && lost[recordKeyAt(key)] })
 	}
 	return t.t.top(bucketIndex).ForEachBucket(func(name []byte) error {
 		if len(name) != 4 {
@@ -256,21 +251,22 @@ func (t *rowTable) deleteLost(lost map[RecordKey]bool) error {
 		}
 		e, index := crm.EntityID(binary.BigEndian.Uint16(name)), binary.BigEndian.Uint16(name[2:])
 		if entities[e] {
-			t.deleteRows(spaceIndex, e, index, func(key []byte) bool { return len(key) >= idSize && lost[RecordKey{e, idAt(key)}] })
+			of := rowBucket{spaceIndex, index, e}
+			t.deleteRows(of, keyRange{}, func(key []byte) bool { return len(key) >= idSize && lost[RecordKey{e, idAt(key)}] })
 		}
 		return nil
 	})
 }
 
-// deleteRows deletes the rows of one bucket whose key is meant.
-func (t *rowTable) deleteRows(s space, e crm.EntityID, index uint16, meant func(key []byte) bool) {
-	b := t.bucket(s, e, index)
+// deleteRows deletes the rows of one bucket in a range whose key is meant.
+func (t *rowTable) deleteRows(of rowBucket, rng keyRange, meant func(key []byte) bool) {
+	b := t.bucket(of.space, of.entity, of.index)
 	if b == nil {
 		return
 	}
-	for c := newRowCursor(source{bucket: b}, keyRange{}, false); c.key != nil; c.next() {
+	for c := newRowCursor(source{bucket: b}, rng, false); c.key != nil; c.next() {
 		if meant(c.key) {
-			t.delete(e, row{space: s, index: index, key: bytes.Clone(c.key)})
+			t.delete(of.entity, row{space: of.space, index: of.index, key: bytes.Clone(c.key)})
 		}
 	}
 }
