@@ -13,6 +13,7 @@ type Env struct {
 	Home     TerritoryID            // where records without an account live: the author's site's
 	Writable func(TerritoryID) bool // whether the author's site holds the territory; nil: all
 	Admin    bool                   // whether the author's node may change the cluster's own records
+	Lineage  Lineage                // of the records: what a Rev of the Mutation's Timeline means among them
 }
 
 // A Decision is the verdict on a Mutation and what it writes.

@@ -130,6 +130,9 @@ func (f *fsm) judge(n *store.NodeState, e pushEntry, raw []byte) (decided, verdi
 	case m.Node != e.Node || m.Seq == 0:
 		return decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("it pushed edit %d of node %d", m.Seq, m.Node)), nil
 	}
+	if level, err := levelIn(f.tx); err != nil || m.Timeline != 0 && level < levelTimelines {
+		return decided{}, refuse(crm.CodeInvalid, "push", e.Node, "it names its timeline, which not every master reads yet"), err
+	}
 	d, err := f.take(n, e, m, raw, who)
 	return d, verdict{}, err
 }
@@ -199,8 +202,12 @@ func (f *fsm) tellFrozen(n crm.NodeID, reason string) {
 // decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
 // whatever comes of it.
 func (f *fsm) decideNext(n *store.NodeState, e pushEntry, m *crm.Mutation, raw []byte, who *member) (decided, error) {
+	lineage, err := f.tx.Lineage()
+	if err != nil {
+		return decided{}, err
+	}
 	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
-		Home: who.home, Writable: who.writable, Admin: who.master}
+		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
 	dec, err := f.safeDecide(m, env, raw)
 	if err != nil {
 		return decided{}, err

@@ -114,7 +114,10 @@ func readRoster(tx *store.Tx, rev crm.Rev) (*roster, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := nodeFactsOf(rec)
+		n, err := nodeFactsOf(tx, rec)
+		if err != nil {
+			return nil, err
+		}
 		r.nodes[n.Node] = n
 	}
 	for rec, err := range tx.Scan(crm.EntitySite) {
@@ -130,11 +133,12 @@ func readRoster(tx *store.Tx, rev crm.Rev) (*roster, error) {
 	return r, nil
 }
 
-func nodeFactsOf(rec *crm.Record) nodeFacts {
+func nodeFactsOf(tx *store.Tx, rec *crm.Record) (nodeFacts, error) {
+	seen, err := tx.Token(rec)
 	text := func(f crm.FieldID) string { return rec.Value(f).Str() }
-	return nodeFacts{Record: rec.ID, Token: rec.Token(), Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
+	return nodeFacts{Record: rec.ID, Token: seen, Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
 		Site: text(crm.NodeSite), City: text(crm.NodeCity), Role: auth.Role(text(crm.NodeRole)), Active: text(crm.NodeStatus) != "removed",
-		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}
+		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}, err
 }
 
 func siteFactsOf(tx *store.Tx, rec *crm.Record) (siteFacts, error) {
