@@ -70,6 +70,7 @@ func TestMutation_RefusesDamage(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"a version of the future": append([]byte{3}, AppendMutation(nil, sampleMutation(0))[1:]...),
 		"version 2 of timeline 0": append([]byte{2, 0, 0, 0, 0, 0, 0, 0, 0}, AppendMutation(nil, sampleMutation(0))[1:]...),
+		"a withheld one":          AppendWithheld(nil, sampleWithheld),
 		"a node over 32 bits":     append([]byte{1, 0x8c, 0x80, 0x80, 0x80, 0x10}, AppendMutation(nil, sampleMutation(0))[2:]...),
 	} {
 		if _, err := DecodeMutation(bad); err == nil {

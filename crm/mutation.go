@@ -174,6 +174,8 @@ func (d *decoder) timeline() uint64 {
 			d.fail("version %d names no timeline", v)
 		}
 		return t
+	case withheldMark:
+		d.fail("the content was withheld")
 	default:
 		d.fail("version %d is neither %d nor %d", v, mutationUnnamed, mutationNamed)
 	}
