@@ -91,6 +91,6 @@ func (p *Process) clients(n int) (*httpapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.HTTP.Transport = &http.Transport{MaxIdleConns: n, MaxIdleConnsPerHost: n, DisableCompression: true}
+	c.HTTP = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConns: n, MaxIdleConnsPerHost: n, DisableCompression: true}}
 	return c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -101,7 +102,7 @@ func (r *Crash) proveNode(ctx context.Context, p *Post, head crm.Rev, v *Verdict
 	if err != nil {
 		return err
 	}
-	client.HTTP.Timeout = 5 * time.Minute // a check reads everything
+	client.HTTP = &http.Client{Timeout: 5 * time.Minute} // a check reads everything
 	waiting, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	asked := httpapi.Asked{Demand: crm.Demand{Level: crm.Session, Session: crm.Mark{Rev: head}}}
