@@ -285,12 +285,32 @@ func AppendOutcome(dst []byte, o Outcome) []byte {
 
 // DecodeOutcome decodes one outcome and returns the bytes after it.
 func DecodeOutcome(b []byte) (Outcome, []byte, error) {
-	d := decoder{s: string(b)}
+	end := outcomeEnd(b)
+	d := decoder{s: string(b[:end])}
 	o := Outcome{Kind: OutcomeKind(d.byte())}
 	o.Node, o.Seq, o.Rev = NodeID(d.uvarint()), Seq(d.uvarint()), Rev(d.uvarint())
 	o.Code, o.Message = Code(d.string()), d.string()
 	if o.Kind < Accepted || o.Kind > Rejected {
 		d.fail("outcome kind %d", o.Kind)
 	}
-	return o, b[len(b)-len(d.s):], d.err
+	return o, b[end-len(d.s):], d.err
+}
+
+// outcomeEnd returns where the outcome at the start of b ends, len(b) if it is
+// cut off. A frame holds thousands of outcomes, and a decoder copies what it is
+// given.
+func outcomeEnd(b []byte) int {
+	at := min(1, len(b))
+	for range 3 {
+		_, n := binary.Uvarint(b[at:])
+		at += max(n, 0)
+	}
+	for range 2 {
+		size, n := binary.Uvarint(b[at:])
+		if n <= 0 || size > uint64(len(b)-at-n) {
+			return len(b)
+		}
+		at += n + int(size)
+	}
+	return at
 }

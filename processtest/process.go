@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -20,27 +21,34 @@ import (
 // A Process is one tradepost node with a directory of its own. Its ports stay
 // the same over restarts.
 type Process struct {
-	Name string
-	Dir  string
-	args []string
-	http string
-	bin  string
-	cmd  *exec.Cmd
-	log  *os.File
+	Name   string
+	Dir    string
+	args   []string
+	http   string
+	bin    string
+	cmd    *exec.Cmd
+	log    *os.File
+	exited chan struct{} // closed when the process has ended and ended is set
+	ended  error
 }
 
-// freePorts returns n loopback addresses that nobody listens on now.
+// freePorts returns n loopback addresses that nobody listens on now. They are
+// below the ports that systems give to outgoing connections: one of those could
+// take the port of a node while the node is down.
 func freePorts(n int) ([]string, error) {
+	const first, last, tries = 10_000, 32_000, 1000
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range tries {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer l.Close()
-		out = append(out, l.Addr().String())
+		if out = append(out, l.Addr().String()); len(out) == n {
+			return out, nil
+		}
 	}
-	return out, nil
+	return nil, fmt.Errorf("no %d free ports between %d and %d", n, first, last)
 }
 
 // newProcess gives a node a directory below base and ports.
@@ -71,7 +79,21 @@ func (p *Process) run(ctx context.Context, verb string, args ...string) (string,
 func (p *Process) Start() error {
 	p.cmd = exec.Command(p.bin, append([]string{"serve"}, p.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	return p.cmd.Start()
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.exited = make(chan struct{})
+	go func() {
+		p.ended = p.cmd.Wait()
+		close(p.exited)
+	}()
+	return nil
+}
+
+// wait returns how the process ended, once it has.
+func (p *Process) wait() error {
+	<-p.exited
+	return p.ended
 }
 
 // Kill ends the process with SIGKILL, as a power cut ends it as far as the
@@ -80,8 +102,8 @@ func (p *Process) Kill() error {
 	if err := p.cmd.Process.Kill(); err != nil {
 		return err
 	}
-	err := p.cmd.Wait()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
+	err := p.wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && !exit.Exited() {
 		return nil
 	}
 	return err
@@ -89,13 +111,22 @@ func (p *Process) Kill() error {
 
 // Stop asks the process to end and waits for it.
 func (p *Process) Stop() error {
-	if p.cmd == nil || p.cmd.ProcessState != nil {
+	if p.exited == nil || p.hasExited() {
 		return nil
 	}
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		return err
 	}
-	return p.cmd.Wait()
+	return p.wait()
+}
+
+func (p *Process) hasExited() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // Client returns a client of the node's API.
@@ -121,11 +152,20 @@ func Await(ctx context.Context, what string, ok func() (bool, error)) error {
 	}
 }
 
-// AwaitReady waits until the node serves.
+// AwaitReady waits until the node serves. It fails at once if the process ends.
 func (p *Process) AwaitReady(ctx context.Context) error {
 	c, err := p.Client()
 	if err != nil {
 		return err
 	}
-	return Await(ctx, p.Name+" to serve", func() (bool, error) { err := c.Ready(ctx); return err == nil, err })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return Await(ctx, p.Name+" to serve", func() (bool, error) {
+		if p.hasExited() {
+			cancel()
+			return false, fmt.Errorf("the process has ended: %w; its log is %s", p.ended, p.log.Name())
+		}
+		err := c.Ready(ctx)
+		return err == nil, err
+	})
 }
