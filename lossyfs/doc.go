@@ -2,7 +2,7 @@
 // shows an empty one at a directory, kept in memory; [FS.PowerCut] takes it back
 // to what a disk would hold after the power failed, and every file that was open
 // then answers EIO from there on. Files opened afterwards are those of the disk.
-// [FS.Spoil] fills the disk, fails reads, writes and fsyncs, and lets fsyncs
+// [FS.Spoil] fills the disk, fails reads, writes and fsyncs, and lets fsyncs lie or
 // stall; [FS.Flip] turns over a bit.
 //
 // # What survives a cut

@@ -22,6 +22,7 @@ type FileFault struct {
 	Read  bool          // reads fail with EIO
 	Write bool          // writes fail with EIO
 	Sync  bool          // fsyncs fail with EIO
+	Lie   bool          // fsyncs succeed and make nothing durable
 	Stall time.Duration // fsyncs take this much longer, or until the faults are set again
 
 	Times int // how many reads, writes and fsyncs it befalls in all; 0: each
@@ -35,10 +36,11 @@ const (
 	opWrite
 	opSync
 	opStall
+	opLie
 )
 
 func (f *FileFault) befalls(op operation) bool {
-	return [...]bool{opRead: f.Read, opWrite: f.Write, opSync: f.Sync, opStall: f.Stall > 0}[op]
+	return [...]bool{opRead: f.Read, opWrite: f.Write, opSync: f.Sync, opStall: f.Stall > 0, opLie: f.Lie}[op]
 }
 
 // matches needs a pattern that check has seen.

@@ -168,6 +168,20 @@ func TestFS_ReadFails(t *testing.T) {
 	wantFile(t, dir+"/d/a", "x")
 }
 
+// TestFS_Lie: an fsync that only says so.
+func TestFS_Lie(t *testing.T) {
+	f, dir := mount(t, Config{})
+	a := create(t, dir+"/a", "true")
+	must(t, a.Sync())
+	must(t, syncDir(dir))
+	must(t, f.Spoil(Faults{Files: []FileFault{{Lie: true}}}))
+	_, err := a.WriteString(", false")
+	must(t, err)
+	must(t, a.Sync())
+	f.PowerCut()
+	wantFile(t, dir+"/a", "true")
+}
+
 // TestFS_Stall: an fsync stalls until the faults are lifted, and is done then; a
 // cut fails it.
 func TestFS_Stall(t *testing.T) {

@@ -267,6 +267,8 @@ func (n *node) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno {
 		case failed:
 			i.settle()
 			return syscall.EIO
+		case n.fs.hurt.befall(opLie, i.path()) != nil:
+			return 0
 		case i.isDir():
 			n.fs.volume.syncDir(i)
 			n.fs.counts.DirSyncs++
