@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"replica", "master"},
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},
-	{"devcluster"},
+	{"devcluster", "faultnet", "lossyfs"}, // a node can never import what spoils it
 	{"cmd/tradepost", "clustertest", "processtest"},
 }
 

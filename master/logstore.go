@@ -28,6 +28,9 @@ type logStore interface {
 func openLogStore(cfg ledgerConfig, dir string) (logStore, error) {
 	switch cfg.Log {
 	case logWAL:
+		if err := finishRotation(dir); err != nil {
+			return nil, err
+		}
 		w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(cfg.Logger)))
 		if err != nil {
 			return nil, fmt.Errorf("open raft log %s: %w", dir, err)

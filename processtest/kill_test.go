@@ -183,6 +183,15 @@ func must(t *testing.T, err error) {
 // acknowledged with what every node holds.
 func verify(ctx context.Context, t *testing.T, c *Cluster, w *writer, kills int) {
 	t.Helper()
+	settle(ctx, t, c, w)
+	must(t, c.Stop())
+	compareDigests(t, c)
+	t.Logf("%d kills: %d edits acknowledged of %d tried, 0 lost, 0 applied twice, digests equal", kills, w.count(), w.tried)
+}
+
+// settle waits until every node has all, and checks each.
+func settle(ctx context.Context, t *testing.T, c *Cluster, w *writer) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	must(t, Await(ctx, "the outbox to drain", func() (bool, error) {
@@ -196,9 +205,6 @@ func verify(ctx context.Context, t *testing.T, c *Cluster, w *writer, kills int)
 		must(t, awaitRev(ctx, client, head))
 		checkNode(ctx, t, p.Name, client, w)
 	}
-	must(t, c.Stop())
-	compareDigests(t, c)
-	t.Logf("%d kills: %d edits acknowledged of %d tried, 0 lost, 0 applied twice, digests equal", kills, w.count(), w.tried)
 }
 
 func headOf(ctx context.Context, t *testing.T, c *Cluster) crm.Rev {

@@ -2,6 +2,7 @@ package processtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type Process struct {
 	log    *os.File
 	exited chan struct{} // closed when the process has ended and ended is set
 	ended  error
+
+	place  Place
+	client *http.Client
 }
 
 // freePorts returns n loopback addresses that nobody listens on now. They are
@@ -51,21 +55,22 @@ func freePorts(n int) ([]string, error) {
 	return nil, fmt.Errorf("no %d free ports between %d and %d", n, first, last)
 }
 
-// newProcess gives a node a directory below base and ports.
-func newProcess(bin, base, name string) (*Process, error) {
-	ports, err := freePorts(3)
+// newProcess gives a node a directory below base and ports, at a place.
+func newProcess(bin, base, name string, at Place) (*Process, error) {
+	ports, err := at.ports(3)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Name: name, Dir: filepath.Join(base, name), bin: bin, http: ports[0]}
+	p := &Process{Name: name, Dir: filepath.Join(cmp.Or(at.Base, base), name), bin: bin, http: ports[0]}
+	p.place, p.client = at, at.client(20*time.Second)
 	p.args = []string{"--dir", p.Dir, "--http", ports[0], "--sync", ports[1], "--raft", ports[2]}
-	p.log, err = os.Create(p.Dir + ".log")
+	p.log, err = os.Create(filepath.Join(base, name+".log"))
 	return p, err
 }
 
 // run executes one command of the binary to its end and returns what it printed.
 func (p *Process) run(ctx context.Context, verb string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, p.bin, append(strings.Fields(verb), args...)...)
+	cmd := p.command(ctx, append(strings.Fields(verb), args...)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -77,7 +82,7 @@ func (p *Process) run(ctx context.Context, verb string, args ...string) (string,
 
 // Start serves the directory.
 func (p *Process) Start() error {
-	p.cmd = exec.Command(p.bin, append([]string{"serve"}, p.args...)...)
+	p.cmd = p.command(context.Background(), append([]string{"serve"}, p.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		return err
@@ -132,7 +137,7 @@ func (p *Process) hasExited() bool {
 // Client returns a client of the node's API.
 func (p *Process) Client() (*httpapi.Client, error) {
 	token, err := node.ReadAdminToken(p.Dir)
-	return &httpapi.Client{BaseURL: "http://" + p.http, Token: token, HTTP: &http.Client{Timeout: 20 * time.Second}}, err
+	return &httpapi.Client{BaseURL: "http://" + p.http, Token: token, HTTP: p.client}, err
 }
 
 // Await polls until ok is true or ctx ends.
