@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -69,11 +70,15 @@ func raw(pairs ...any) map[string]json.RawMessage {
 }
 
 // work makes an edit for each token, until there are no more or ctx ends.
-// Before it returns nil the fate of every edit is known.
+// Before it returns nil the fate of every edit is known. A clerk who sees what
+// must not be stops: what comes after proves nothing.
 func (c *Clerk) work(ctx context.Context, p *Pace) error {
 	for p.TakeEdit(ctx) {
 		if err := c.next(ctx); err != nil {
 			return err
+		}
+		if len(c.wrong) > 0 {
+			return errors.New(strings.Join(c.wrong, "\n"))
 		}
 		p.Acked()
 	}

@@ -13,7 +13,7 @@ import (
 // a proof that cannot fail proves nothing.
 func TestForgottenEditsShow(t *testing.T) {
 	ctx := t.Context()
-	c := startCluster(ctx, t, 1, map[string][]string{"lisbon": {"iberia"}})
+	c := startCluster(ctx, t, t.TempDir(), 1, map[string][]string{"lisbon": {"iberia"}})
 	r := NewCrash(c, t.Logf)
 	master, branch := r.Masters[0], r.Replicas[0]
 	must(t, r.Hire(ctx, branch, 2, "iberia"))
