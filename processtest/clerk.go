@@ -163,7 +163,7 @@ func (c *Clerk) look(ctx context.Context, open bool) error {
 		if _, told := errors.AsType[*crm.Error](err); !told {
 			return fmt.Errorf("%s: what clerk %s is shown: %w", c.post.Name, c.tally.Clerk, err)
 		}
-		pause(ctx)
+		waitUpTo(ctx, 40*time.Millisecond) // not to ask a node that cannot answer in a tight loop
 	}
 }
 
@@ -234,14 +234,4 @@ func markOf(it httpapi.Item) (m Mark, err error) {
 		m.Last, err = strconv.ParseInt(*last, 10, 64)
 	}
 	return m, err
-}
-
-// pause keeps a node that cannot answer from being asked in a tight loop.
-func pause(ctx context.Context) {
-	t := time.NewTimer(20 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
