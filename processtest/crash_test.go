@@ -26,7 +26,7 @@ var branches = map[string][]string{"lisbon": {"iberia"}, "porto": {"iberia"}, "o
 // startCluster starts a cluster in dir that is stopped at the end of the test.
 func startCluster(ctx context.Context, t *testing.T, dir string, masters int, sites map[string][]string) *Cluster {
 	t.Helper()
-	bin, err := Build(ctx, dir)
+	bin, err := built()
 	must(t, err)
 	c, err := NewCluster(ctx, bin, dir, masters, sites)
 	t.Cleanup(func() {
