@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},
 	{"devcluster"},
-	{"cmd/tradepost", "clustertest", "processtest"},
+	{"cmd/tradepost", "clustertest", "processtest", "mutanttest"},
 }
 
 func layer(pkg string) int {
