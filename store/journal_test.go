@@ -279,10 +279,12 @@ func TestJournalCheckFinds(t *testing.T) {
 	}
 }
 
-// TestBaseCheckFinds damages a base file in the ways a check must tell.
+// TestBaseCheckFinds damages a base file in the ways a check must tell. Where
+// sending a bucket of records again mends it, the finding names that bucket.
 func TestBaseCheckFinds(t *testing.T) {
 	a := account(1, 16, 2, "Häusler")
 	k := RecordKey{a.Entity, a.ID}
+	mended := []string{"record", "feed", "digest", "words", "index"}
 	for name, damage := range map[string]func(*Tx) error{
 		"record": func(tx *Tx) error { return tx.liveBucket(k.Entity).Put(k.ID[:], []byte("damaged")) },
 		"moved record": func(tx *Tx) error {
@@ -329,6 +331,10 @@ func TestBaseCheckFinds(t *testing.T) {
 					if f.Bucket == "" || f.Item == "" || f.Detail == "" || f.String() == "" {
 						t.Errorf("an empty finding: %+v", f)
 					}
+				}
+				named := slices.ContainsFunc(findings, func(f Finding) bool { return f.Territory == 16 && f.DigestBucket == tx.BucketOf(a.ID) })
+				if slices.Contains(mended, name) && !named {
+					t.Errorf("no finding names the bucket: %+v", findings)
 				}
 				return err
 			}); err != nil {

@@ -114,6 +114,9 @@ func appendTerritory(dst []byte, t crm.TerritoryID) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(t))
 }
 
+// territoryAt reads territory:4 from the start of a key.
+func territoryAt(b []byte) crm.TerritoryID { return crm.TerritoryID(binary.BigEndian.Uint32(b)) }
+
 func feedPosition(t crm.TerritoryID, rev crm.Rev) []byte {
 	return binary.BigEndian.AppendUint64(appendTerritory(make([]byte, 0, feedKeySize), t), uint64(rev))
 }

@@ -22,15 +22,22 @@ type stored struct {
 }
 
 func (tx *Tx) stored(k RecordKey) (stored, error) {
-	if b := tx.liveBucket(k.Entity); b != nil {
-		if v := b.Get(k.ID[:]); v != nil {
-			return tx.decode(k, v, false)
-		}
+	if v := tx.liveValue(k); v != nil {
+		return tx.decode(k, v, false)
 	}
 	if v := tx.get(bucketDead, tx.recordKey(k)); v != nil {
 		return tx.decode(k, v, true)
 	}
 	return stored{}, nil
+}
+
+// liveValue returns the sealed value of a live record, nil if there is none.
+func (tx *Tx) liveValue(k RecordKey) []byte {
+	b := tx.liveBucket(k.Entity)
+	if b == nil {
+		return nil
+	}
+	return b.Get(k.ID[:])
 }
 
 // decode reads the value of live or dead.
