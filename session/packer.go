@@ -82,11 +82,15 @@ func (p *packer) cut(next place) {
 // item returns what the replica must be told of an entry; ok is false if that
 // is nothing.
 func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.Item, ok bool, err error) {
+	w := p.ways[t]
+	below, mends := entry.Rev <= p.cursor && !w.mend.IsEmpty(), w.mend.Has(p.tx.BucketOf(entry.ID))
+	if below && (entry.Left || !mends) {
+		return it, false, nil
+	}
 	r, err := p.tx.Record(entry.Entity, entry.ID)
 	if err != nil {
 		return it, false, err
 	}
-	w := p.ways[t]
 	it = syncproto.Item{Kind: syncproto.ItemRecord, Entity: entry.Entity, ID: entry.ID}
 	switch {
 	case entry.Left:
@@ -98,12 +102,12 @@ func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.It
 	case r == nil:
 		return it, false, &crm.Error{Code: crm.CodeCorrupt, Op: "read feed", Item: entry.ID.String(), Message: "the feed names a record that is not there; run `tradepost check`"}
 	case r.Deleted:
-		if entry.Rev <= w.skip {
+		if entry.Rev <= w.skip || below {
 			return it, false, nil
 		}
 		it.Kind = syncproto.ItemDeleted
 	}
-	if !w.whole {
+	if !w.whole && !mends {
 		r, it.Partial = syncproto.Delta(r, p.cursor)
 	}
 	it.Body = crm.AppendRecord(nil, r)
@@ -132,4 +136,32 @@ func (p *packer) digests() error {
 		p.batch.Digests = append(p.batch.Digests, sum)
 	}
 	return nil
+}
+
+// sums adds the bucket sums that a Repair wants, of the territories granted.
+func (p *packer) sums() error {
+	for _, t := range sortedKeys(p.wants) {
+		if !p.wants[t].IsEmpty() || p.ways[t] == nil {
+			continue
+		}
+		sums, err := SumsOf(p.tx, t)
+		if err != nil {
+			return err
+		}
+		p.batch.Sums = append(p.batch.Sums, *sums)
+	}
+	return nil
+}
+
+// SumsOf returns the sums of the territory's buckets as the file keeps them.
+func SumsOf(tx *store.Tx, t crm.TerritoryID) (*syncproto.BucketSums, error) {
+	buckets, err := tx.Buckets(t)
+	if err != nil {
+		return nil, err
+	}
+	out := &syncproto.BucketSums{Territory: t}
+	for i, b := range buckets {
+		out.Set(byte(i), b.Append(nil))
+	}
+	return out, nil
 }
