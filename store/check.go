@@ -106,15 +106,15 @@ func (c *checker) locate() error {
 	return nil
 }
 
-// pages checks the structure of the file as the transaction began.
-func (c *checker) pages() error {
-	f, w, err := c.t.walk()
+// checkPages checks the structure of the file as the transaction began.
+func (t *transaction) checkPages() error {
+	f, w, err := t.walk()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if err := w.run(); err != nil {
-		return c.t.f.corrupt("page", err)
+		return t.f.corrupt("page", err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (c *baseCheck) run() error {
 	if err := c.tx.rows.flush(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.pages, c.records, c.feed, c.digests, c.countsOf, c.allRows, c.beside} {
+	for _, step := range []func() error{c.t.checkPages, c.records, c.feed, c.digests, c.countsOf, c.allRows, c.beside} {
 		if err := step(); err != nil {
 			return err
 		}

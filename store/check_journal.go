@@ -28,7 +28,7 @@ func (c *journalCheck) run() error {
 	if err := c.tx.rows.flush(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.pages, c.entries, c.queue, c.touched, c.overlay} {
+	for _, step := range []func() error{c.t.checkPages, c.entries, c.queue, c.touched, c.overlay} {
 		if err := step(); err != nil {
 			return err
 		}

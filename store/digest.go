@@ -106,11 +106,15 @@ func (tx *Tx) sumOf(k sumKey) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
+	return tx.setSum(k, s), nil
+}
+
+func (tx *Tx) setSum(k sumKey, s Bucket) *Bucket {
 	if tx.sums == nil {
 		tx.sums, tx.touched = map[sumKey]*Bucket{}, map[crm.TerritoryID]bool{}
 	}
 	tx.sums[k], tx.touched[k.territory] = &s, true
-	return &s, nil
+	return &s
 }
 
 func (tx *Tx) storedSum(k sumKey) (Bucket, error) {

@@ -350,6 +350,9 @@ func TestScrubGoesOnBehindDamage(t *testing.T) {
 			t.Errorf("findings: %v", findings)
 		}
 	}
+	if err := db.Update(func(tx *Tx) error { return tx.Put(account(1999, 16, 3, "Mended")) }); crm.CodeOf(err) != crm.CodeCorrupt {
+		t.Errorf("Put over a damaged record in a file with a damaged page: %v", err)
+	}
 }
 
 // leafOf returns where in the file the page with the record is.

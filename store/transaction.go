@@ -22,6 +22,8 @@ type transaction struct {
 	key  [keySize]byte // of recordKey
 
 	changed []RecordKey // for the changeLog, with repeats
+	lost    int         // records that could not be read and were replaced or dropped
+	walked  bool        // the pages were found to be sound
 }
 
 func (f *file) begin(writable bool) (*transaction, error) {
@@ -98,7 +100,7 @@ func (t *transaction) finish() (CommitStats, error) {
 	before, start := t.bolt.Stats(), time.Now()
 	err := t.f.opts.Disk.around(DiskCommit, t.f.path, t.write)
 	after := t.bolt.Stats()
-	return CommitStats{Duration: time.Since(start), Write: after.GetWriteTime() - before.GetWriteTime(), Pages: int(after.GetWrite() - before.GetWrite())}, err
+	return CommitStats{Duration: time.Since(start), Write: after.GetWriteTime() - before.GetWriteTime(), Pages: int(after.GetWrite() - before.GetWrite()), Lost: t.lost}, err
 }
 
 // write writes and syncs the pages of the transaction.
