@@ -14,13 +14,13 @@ type link struct {
 	masters  []string // addresses a master named
 	trouble  error    // why there is no session, or why the outbox does not move
 	rtt      time.Duration
-	offset   time.Duration            // how far the master's clock is ahead
-	head     crm.Rev                  // the highest one heard of
-	asOf     time.Time                // when the base was known to be a master's head; zero: never
-	heads    []headAt                 // heads above the Cursor, ascending
-	backup   crm.Rev                  // what the masters' backup covers
-	suspect  map[crm.TerritoryID]bool // territories that are not the master's, to be sent again
-	verified crm.Rev                  // the last Rev at which digests were compared and equal
+	offset   time.Duration // how far the master's clock is ahead
+	head     crm.Rev       // the highest one heard of
+	asOf     time.Time     // when the base was known to be a master's head; zero: never
+	heads    []headAt      // heads above the Cursor, ascending
+	backup   crm.Rev       // what the masters' backup covers
+	avoid    string        // address of a master that did not cure a divergence: tried last
+	verified crm.Rev       // the last Rev at which digests were compared and equal
 }
 
 // A headAt says that a master's head was rev at a time not before at.

@@ -144,24 +144,11 @@ func (p *packer) sums() error {
 		if !p.wants[t].IsEmpty() || p.ways[t] == nil {
 			continue
 		}
-		sums, err := SumsOf(p.tx, t)
+		buckets, err := p.tx.Buckets(t)
 		if err != nil {
 			return err
 		}
-		p.batch.Sums = append(p.batch.Sums, *sums)
+		p.batch.Sums = append(p.batch.Sums, *syncproto.SumsOf(t, buckets))
 	}
 	return nil
-}
-
-// SumsOf returns the sums of the territory's buckets as the file keeps them.
-func SumsOf(tx *store.Tx, t crm.TerritoryID) (*syncproto.BucketSums, error) {
-	buckets, err := tx.Buckets(t)
-	if err != nil {
-		return nil, err
-	}
-	out := &syncproto.BucketSums{Territory: t}
-	for i, b := range buckets {
-		out.Set(byte(i), b.Append(nil))
-	}
-	return out, nil
 }

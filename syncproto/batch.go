@@ -59,6 +59,16 @@ func (s *BucketSums) Set(b byte, stored []byte) {
 	copy(s.Of(b), sum[:])
 }
 
+// SumsOf returns the sums of a territory with these buckets, as store.Tx.Buckets
+// returns them.
+func SumsOf[B interface{ Append([]byte) []byte }](t crm.TerritoryID, buckets *[256]B) *BucketSums {
+	s := &BucketSums{Territory: t}
+	for i, b := range buckets {
+		s.Set(byte(i), b.Append(nil))
+	}
+	return s
+}
+
 // Differ returns the buckets whose sums are not those of u.
 func (s *BucketSums) Differ(u *BucketSums) (set BucketSet) {
 	for b := range 256 {
