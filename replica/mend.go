@@ -196,6 +196,7 @@ func (r *Replica) tellCured(c *change) error {
 	for _, s := range c.cured {
 		took := r.cfg.Now().Sub(time.UnixMilli(s.since))
 		n, records := c.buckets[s.territory].Len(), c.mended[s.territory]
+		r.change(func(l *link) { l.repaired, l.repairedRecords = l.repaired+1, l.repairedRecords+records })
 		r.cfg.Metrics.repaired.Inc()
 		r.cfg.Metrics.repairedBuckets.Add(float64(n))
 		r.cfg.Metrics.repairedRecords.Add(float64(records))

@@ -1,6 +1,11 @@
 package replica
 
-import "context"
+import (
+	"cmp"
+	"context"
+
+	"github.com/tradepost-crm/tradepost/store"
+)
 
 // ScrubBase is one step of a background verification of the base, as
 // [store.DB.Scrub] describes it. What is damaged in a territory's records is made
@@ -12,20 +17,30 @@ func (r *Replica) ScrubBase(ctx context.Context, from []byte, budget int) (next 
 		return next, 0, err
 	}
 	r.cfg.Metrics.damage.WithLabelValues("base").Add(float64(len(found)))
-	in := &divergence{found: buckets{}, what: "scrub: " + found[0].String()}
 	for _, f := range found {
 		if f.Territory == 0 {
 			r.spoil("scrub: " + f.String())
-			continue
 		}
-		in.found.addBucket(f.Territory, f.DigestBucket)
 	}
-	if len(in.found) > 0 {
-		if err := r.diverged(in); err != nil {
-			return from, len(found), err
-		}
+	if lost := r.found(found); lost != nil {
+		return from, len(found), lost
 	}
 	return next, len(found), err
+}
+
+// found makes the buckets suspect that findings in the base concern.
+func (r *Replica) found(list []store.Finding) error {
+	in := &divergence{found: buckets{}}
+	for _, f := range list {
+		if f.Territory != 0 {
+			in.found.addBucket(f.Territory, f.DigestBucket)
+			in.what = cmp.Or(in.what, f.String())
+		}
+	}
+	if len(in.found) == 0 {
+		return nil
+	}
+	return r.diverged(in)
 }
 
 // ScrubJournal is the same for the journal. A journal in which something was
@@ -45,3 +60,6 @@ func (r *Replica) ScrubJournal(ctx context.Context, from []byte, budget int) (ne
 	}
 	return next, len(found), err
 }
+
+// FileStats describes the journal and the base.
+func (r *Replica) FileStats() (journal, base store.Stats) { return r.journal.Stats(), r.base.Stats() }

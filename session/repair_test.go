@@ -793,3 +793,29 @@ func TestRepair_OfAWrongMaster(t *testing.T) {
 		t.Errorf("%+v\n%s", m.branch.Status(), m.log.String())
 	}
 }
+
+// A check of a running branch names the bucket, and has it fetched again.
+func TestRepair_OfWhatACheckFound(t *testing.T) {
+	m := newMender(t, 50)
+	r := m.someAccount()
+	m.forge(1)
+	found, err := m.branch.Check(t.Context())
+	m.must(err)
+	if len(found) == 0 {
+		t.Fatal("the check found nothing")
+	}
+	for _, f := range found {
+		if f.File == "base" && f.Territory == r.Territory && f.DigestBucket == r.ID[15] {
+			continue
+		}
+		if f.Territory != 0 { // rows of indexes are not of a bucket
+			t.Errorf("found %+v", f)
+		}
+	}
+	m.must(m.connect())
+	m.must(m.pass(time.Second))
+	m.equal()
+	if n := m.counter("tradepost_state_repaired_records_total"); n != 1 {
+		t.Errorf("%v records repaired", n)
+	}
+}
