@@ -42,7 +42,15 @@ type Observer struct {
 	Batch     func(*syncproto.Batch) // one was sent
 	RTT       func(site string, rtt time.Duration)
 	Bytes     func(site string, in, out int64) // since the last call
+	Repair    func(what string)                // RepairAsked and so on
 }
+
+// What becomes of Repairs: a replica disagrees, so one of the two is damaged.
+const (
+	RepairAsked    = "asked"
+	RepairAnswered = "answered"
+	RepairRefused  = "refused" // for each territory that the replica may not hold
+)
 
 func (o Observer) withDefaults() Observer {
 	if o.Handshake == nil {
@@ -56,6 +64,9 @@ func (o Observer) withDefaults() Observer {
 	}
 	if o.Bytes == nil {
 		o.Bytes = func(string, int64, int64) {}
+	}
+	if o.Repair == nil {
+		o.Repair = func(string) {}
 	}
 	return o
 }

@@ -67,6 +67,8 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 		}
 		f.T2 = now.UnixMilli()
 		t.beats = append(t.beats, f)
+	case *syncproto.Repair:
+		t.out.heard(f)
 	case *syncproto.Ask:
 		return Act{Ask: f}, nil
 	default:
