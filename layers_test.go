@@ -22,11 +22,12 @@ var layers = [][]string{
 	{"crm/query", "crm/catalog", "syncproto"},
 	{"crm/report", "crm/sample"},
 	{"store", "auth", "gossip"},
+	{"session"},
 	{"replica", "master"},
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},
-	{"devcluster"},
-	{"cmd/tradepost", "clustertest", "processtest"},
+	{"devcluster", "faultnet", "lossyfs"}, // a node can never import what spoils it
+	{"cmd/tradepost", "clustertest", "processtest", "mutanttest"},
 }
 
 func layer(pkg string) int {

@@ -18,7 +18,7 @@ import (
 
 // Masters compare their states, because neither hashicorp/raft (its issue 695)
 // nor our own determinism is to be trusted blindly. The leader logs a mark: a
-// stateEntry at which each master computes its accumulator. The voters send
+// StateEntry at which each master computes its accumulator. The voters send
 // theirs to the leader, which logs them all. A master that then finds itself
 // against a majority halts and keeps its files.
 
@@ -29,19 +29,19 @@ const (
 	keptMarks   = 16
 )
 
-// An accumulator sums up everything that masters must agree on at a raft index.
-type accumulator [sha256.Size]byte
+// An Accumulator sums up everything that masters must agree on at a raft index.
+type Accumulator [sha256.Size]byte
 
 // A mark is this master's accumulator at a raft index.
 type mark struct {
 	raftIndex uint64
 	rev       crm.Rev
-	sum       accumulator
+	sum       Accumulator
 }
 
 // accumulate takes the SHA-256 of timeline, Rev, the digest of every territory
 // and the state of every node.
-func accumulate(tx *store.Tx, rev crm.Rev) (sum accumulator, err error) {
+func accumulate(tx *store.Tx, rev crm.Rev) (sum Accumulator, err error) {
 	t, err := tx.Timeline()
 	if err != nil {
 		return sum, err
@@ -66,7 +66,7 @@ func accumulate(tx *store.Tx, rev crm.Rev) (sum accumulator, err error) {
 }
 
 // compareState makes a mark, or judges this master by the votes on one.
-func (f *fsm) compareState(raftIndex uint64, e stateEntry) error {
+func (f *FSM) compareState(raftIndex uint64, e StateEntry) error {
 	if e.RaftIndex != 0 {
 		return f.judgeVotes(e)
 	}
@@ -89,7 +89,7 @@ func (f *fsm) compareState(raftIndex uint64, e stateEntry) error {
 
 // judgeVotes halts this master if it is against a majority of the votes. Without
 // one nobody can be blamed, and it only raises the alarm.
-func (f *fsm) judgeVotes(e stateEntry) error {
+func (f *FSM) judgeVotes(e StateEntry) error {
 	sum, votes := majority(e.Votes)
 	if votes < len(e.Votes) {
 		f.cfg.Logger.Error("masters disagree about the state", "raft_index", e.RaftIndex, "rev", e.Rev, "agree", votes, "votes", len(e.Votes))
@@ -105,8 +105,8 @@ func (f *fsm) judgeVotes(e stateEntry) error {
 }
 
 // majority returns the commonest accumulator and how many voted for it.
-func majority(votes []stateVote) (sum accumulator, n int) {
-	count := map[accumulator]int{}
+func majority(votes []StateVote) (sum Accumulator, n int) {
+	count := map[Accumulator]int{}
 	for _, v := range votes {
 		count[v.Accumulator]++
 	}
@@ -123,15 +123,15 @@ func majority(votes []stateVote) (sum accumulator, n int) {
 type poll struct {
 	mark  mark // raftIndex 0: none is open
 	since time.Time
-	votes map[uint64]map[crm.NodeID]accumulator // by raft index
+	votes map[uint64]map[crm.NodeID]Accumulator // by raft index
 }
 
 func (p *poll) add(v voteCast) {
 	if p.votes == nil {
-		p.votes = map[uint64]map[crm.NodeID]accumulator{}
+		p.votes = map[uint64]map[crm.NodeID]Accumulator{}
 	}
 	if p.votes[v.raftIndex] == nil {
-		p.votes[v.raftIndex] = map[crm.NodeID]accumulator{}
+		p.votes[v.raftIndex] = map[crm.NodeID]Accumulator{}
 	}
 	p.votes[v.raftIndex][v.Node] = v.Accumulator
 	if len(p.votes) > keptMarks {
@@ -163,7 +163,7 @@ func (l *ledger) compareLoop(ctx context.Context) {
 			}
 			l.count(ctx, now)
 			if n := l.fsm.sinceMark.Load(); n >= markEntries || n > 0 && now.Sub(active) >= l.cfg.StateEvery {
-				l.proposeState(ctx, stateEntry{})
+				l.proposeState(ctx, StateEntry{})
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func (l *ledger) compareLoop(ctx context.Context) {
 // castVote opens the poll if this master leads, else sends its vote to the
 // leader.
 func (l *ledger) castVote(ctx context.Context, m mark) {
-	v := voteCast{stateVote{nodeOf(l.cfg.ID), m.sum}, m.raftIndex}
+	v := voteCast{StateVote{nodeOf(l.cfg.ID), m.sum}, m.raftIndex}
 	_, addr, self := l.leader()
 	if self {
 		l.mu.Lock()
@@ -216,23 +216,23 @@ func (l *ledger) count(ctx context.Context, now time.Time) {
 	}
 	l.mu.Unlock()
 	if m.raftIndex != 0 && over && len(votes) > 1 {
-		l.proposeState(ctx, stateEntry{RaftIndex: m.raftIndex, Rev: m.rev, Votes: votes})
+		l.proposeState(ctx, StateEntry{RaftIndex: m.raftIndex, Rev: m.rev, Votes: votes})
 	}
 }
 
 // collect returns the votes of voters on the open mark, by node.
-func (p *poll) collect(voters []crm.NodeID) (votes []stateVote) {
+func (p *poll) collect(voters []crm.NodeID) (votes []StateVote) {
 	for n, sum := range p.votes[p.mark.raftIndex] {
 		if slices.Contains(voters, n) {
-			votes = append(votes, stateVote{n, sum})
+			votes = append(votes, StateVote{n, sum})
 		}
 	}
-	slices.SortFunc(votes, func(a, b stateVote) int { return cmp.Compare(a.Node, b.Node) })
+	slices.SortFunc(votes, func(a, b StateVote) int { return cmp.Compare(a.Node, b.Node) })
 	return votes
 }
 
 // proposeState logs e if this master leads. Losing it does no harm.
-func (l *ledger) proposeState(ctx context.Context, e stateEntry) {
+func (l *ledger) proposeState(ctx context.Context, e StateEntry) {
 	if _, _, self := l.leader(); !self {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -18,6 +19,10 @@ const maxWaiting = 1024
 
 // leaderPatience is how long a request waits for a leader before it fails.
 const leaderPatience = 10 * time.Second
+
+// retryAfter is the wait before something of unknown outcome is repeated, unless
+// the leader changes before.
+const retryAfter = 250 * time.Millisecond
 
 // An author makes this master's own edits into Mutations and sees them decided.
 //
@@ -101,8 +106,13 @@ func (m *Master) prejudge(req crm.Request) error {
 		if err != nil {
 			return err
 		}
-		mut := &crm.Mutation{Node: m.node, Seq: crm.Seq(crm.Pending), Actor: req.Actor, Intent: req.Intent, Ops: req.Ops, Guards: req.Guards}
-		dec, err := crm.Decide(tx, mut, crm.Env{Rev: head + 1, HLC: crm.NewHLC(m.millis()), Home: crm.HeadOffice, Admin: true})
+		lineage, named, err := speech(tx)
+		if err != nil {
+			return err
+		}
+		mut := req.Mutation(m.node, lineage, named)
+		mut.Seq = crm.Seq(crm.Pending)
+		dec, err := crm.Decide(tx, mut, crm.Env{Rev: head + 1, HLC: crm.NewHLC(m.millis()), Home: crm.HeadOffice, Admin: true, Lineage: lineage})
 		if err != nil {
 			return err
 		}
@@ -172,7 +182,13 @@ func (a *author) run(ctx context.Context) error {
 			first.fail(err)
 			continue
 		}
-		a.decide(ctx, a.gather(first))
+		b, err := a.newBatch()
+		if err != nil {
+			first.fail(err)
+			continue
+		}
+		a.gather(b, first)
+		a.decide(ctx, b)
 	}
 }
 
@@ -188,7 +204,7 @@ func (a *author) beAdmitted(ctx context.Context) error {
 	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: a.m.id.Cluster, Node: a.m.node, NextSeq: 1, Sent: a.m.millis()}
 	var f syncproto.Frame
 	err := a.m.retry(ctx, func() (err error) {
-		f, err = a.m.askGreeting(ctx, h)
+		f, err = upstream{a.m}.Greet(ctx, h)
 		return err
 	})
 	if err != nil {
@@ -205,20 +221,30 @@ func (a *author) beAdmitted(ctx context.Context) error {
 	case *syncproto.Refused:
 		return &crm.Error{Code: f.Code, Op: "edit", Message: f.Message}
 	}
-	return unexpected(f)
+	return session.Unexpected(f)
 }
 
 // A batch is what one submission carries.
 type batch struct {
 	intakes []*intake
-	sub     submission
+	sub     session.Submission
 	chain   crm.ChainHash // after the last
+	lineage crm.Lineage
+	named   bool // the Mutations name their Timeline
+}
+
+func (a *author) newBatch() (*batch, error) {
+	b := &batch{sub: session.Submission{Node: a.m.node, Incarnation: a.incarnation, First: a.next}, chain: a.chain}
+	err := a.m.ledger.db().View(func(tx *store.Tx) (err error) {
+		b.lineage, b.named, err = speech(tx)
+		return err
+	})
+	return b, err
 }
 
 // gather numbers first and what else waits, as much as one entry holds.
-func (a *author) gather(first *intake) *batch {
-	b := &batch{sub: submission{Node: a.m.node, Incarnation: a.incarnation, First: a.next}, chain: a.chain}
-	room := entryRoom
+func (a *author) gather(b *batch, first *intake) {
+	room := session.Room
 	for in := first; in != nil; in = a.waiting() {
 		var err error
 		if in.request.Ops, err = a.give(in.request.Ops); err != nil {
@@ -234,7 +260,7 @@ func (a *author) gather(first *intake) *batch {
 			in.fail(&crm.Error{Code: crm.CodeInvalid, Op: "edit", Message: "it cannot be sent", Err: err})
 			continue
 		}
-		if room -= len(raw) + mutationHead; room < 0 {
+		if room -= len(raw) + session.RoomHead; room < 0 {
 			a.held = in
 			break
 		}
@@ -246,7 +272,6 @@ func (a *author) gather(first *intake) *batch {
 		b.sub.Mutations = append(b.sub.Mutations, raw)
 		b.chain = crm.Chain(b.chain, raw)
 	}
-	return b
 }
 
 // waiting returns a request that waits now, or nil.
@@ -260,8 +285,9 @@ func (a *author) waiting() *intake {
 }
 
 func (a *author) encode(b *batch, in *intake) []byte {
-	return crm.AppendMutation(nil, &crm.Mutation{Node: a.m.node, Incarnation: a.incarnation, Seq: a.next + crm.Seq(len(b.intakes)), Prev: b.chain,
-		HLC: a.m.clock.Tick(), Actor: in.request.Actor, Intent: in.request.Intent, Ops: in.request.Ops, Guards: in.request.Guards})
+	m := in.request.Mutation(a.m.node, b.lineage, b.named)
+	m.Incarnation, m.Seq, m.Prev, m.HLC = a.incarnation, a.next+crm.Seq(len(b.intakes)), b.chain, a.m.clock.Tick()
+	return crm.AppendMutation(nil, m)
 }
 
 // decide submits a batch until its outcome is known and answers its callers.
@@ -274,13 +300,13 @@ func (a *author) decide(ctx context.Context, b *batch) {
 	defer cancel()
 	for {
 		changed := a.m.ledger.leaderChanged()
-		r, err := a.m.submit(ctx, b.sub)
+		r, err := upstream{a.m}.Submit(ctx, b.sub)
 		exposed = exposed || errors.Is(err, errUnknown)
 		if err == nil {
 			a.settle(ctx, b, r, exposed)
 			return
 		}
-		over := !transient(err) || patience.Err() != nil
+		over := !session.Transient(err) || patience.Err() != nil
 		if ctx.Err() != nil || over && !exposed {
 			a.fail(b, err, exposed)
 			return
@@ -297,7 +323,7 @@ func (a *author) decide(ctx context.Context, b *batch) {
 // that no master has seen are given again; after a refusal the leader is asked
 // which it has, because it decides a batch up to what it refuses.
 func (a *author) fail(b *batch, err error, exposed bool) {
-	if exposed || !transient(err) {
+	if exposed || !session.Transient(err) {
 		a.admitted = false
 	}
 	if exposed {
@@ -309,12 +335,12 @@ func (a *author) fail(b *batch, err error, exposed bool) {
 }
 
 // settle answers the callers of a batch that the leader took.
-func (a *author) settle(ctx context.Context, b *batch, r reply, exposed bool) {
+func (a *author) settle(ctx context.Context, b *batch, r session.Reply, exposed bool) {
 	last := b.sub.First + crm.Seq(len(b.intakes)) - 1
 	switch {
 	case r.Fork:
 		a.admitted = false
-		a.fail(b, &crm.Error{Code: crm.CodeFrozen, Op: "edit", Message: frozenAdvice}, exposed)
+		a.fail(b, &crm.Error{Code: crm.CodeFrozen, Op: "edit", Message: session.FrozenAdvice}, exposed)
 		return
 	case r.Gap != 0 || r.Fenced != 0 || r.Last < last:
 		a.admitted = false
@@ -337,11 +363,11 @@ func (a *author) settle(ctx context.Context, b *batch, r reply, exposed bool) {
 
 // outcomes returns what became of each Mutation: the leader knows at once, other
 // masters when they have applied it.
-func (a *author) outcomes(ctx context.Context, b *batch, r reply) ([]crm.Outcome, error) {
+func (a *author) outcomes(ctx context.Context, b *batch, r session.Reply) ([]crm.Outcome, error) {
 	out := make([]crm.Outcome, 0, len(b.intakes))
-	for _, d := range r.Results {
-		if d.Rev != 0 {
-			out = append(out, d.Outcome)
+	for _, o := range r.Outcomes {
+		if o.Rev != 0 {
+			out = append(out, o)
 		}
 	}
 	if len(out) == len(b.intakes) {
@@ -423,7 +449,7 @@ func (m *Master) retry(ctx context.Context, try func() error) error {
 	for {
 		changed := m.ledger.leaderChanged()
 		err := try()
-		if err == nil || !transient(err) || ctx.Err() != nil {
+		if err == nil || !session.Transient(err) || ctx.Err() != nil {
 			return err
 		}
 		select {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -213,20 +213,15 @@ func TestMetrics_AreWellNamed(t *testing.T) {
 	}
 }
 
-func TestFitting_KeepsEntriesInBounds(t *testing.T) {
-	var mutations [][]byte
-	for i := range 40 {
-		mutations = append(mutations, make([]byte, 1000*i))
-	}
-	for rest := mutations; len(rest) > 0; {
-		n := fitting(rest)
-		b, err := encodeEntry(pushEntry{Node: 1 << 31, Incarnation: 1 << 31, ReceivedMillis: maxMillis, OffsetMillis: -maxMillis, Mutations: rest[:n]})
-		if err != nil {
-			t.Fatal(fmt.Sprint(n), err)
+func TestPush_AFullSubmissionFitsAnEntry(t *testing.T) {
+	for _, size := range []int{39, 1000, crm.MaxMutation} {
+		var mutations [][]byte
+		for room := session.Room; room >= size+session.RoomHead; room -= size + session.RoomHead {
+			mutations = append(mutations, make([]byte, size))
 		}
-		if n < len(rest) && len(b)+len(rest[n])+100 < maxEntry {
-			t.Errorf("an entry of %d bytes had room for %d more", len(b), len(rest[n]))
+		e := PushOf(session.Submission{Node: 1<<32 - 1, Incarnation: 1<<32 - 1, OffsetMillis: -maxMillis, Mutations: mutations}, maxMillis)
+		if _, err := EncodeEntry(e); err != nil {
+			t.Errorf("%d mutations of %d bytes: %v", len(mutations), size, err)
 		}
-		rest = rest[n:]
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // An Initial is what a new cluster begins with, beside its two territories, the
@@ -42,6 +43,9 @@ func (m *Master) Bootstrap(ctx context.Context, init Initial) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
+	if _, _, err := m.ledger.propose(ctx, ActivateEntry{Level: uint64(syncproto.MaxVersion)}); err != nil {
+		return err
+	}
 	for _, req := range init.requests(m) {
 		if err := m.establish(ctx, req); err != nil {
 			return err
@@ -54,7 +58,7 @@ func (m *Master) Bootstrap(ctx context.Context, init Initial) error {
 func (m *Master) begin(ctx context.Context) error {
 	var b [8]byte
 	m.random(b[:])
-	e := timelineEntry{Timeline: binary.BigEndian.Uint64(b[:])>>1 | 1, Cluster: m.id.Cluster, Node: m.node, ReceivedMillis: m.millis(),
+	e := TimelineEntry{Timeline: binary.BigEndian.Uint64(b[:])>>1 | 1, Cluster: m.id.Cluster, Node: m.node, ReceivedMillis: m.millis(),
 		Site: m.id.Site, City: m.cfg.City, Country: m.cfg.Country, Raft: m.cfg.RaftAddress, Sync: m.cfg.SyncAddress, HTTP: m.cfg.HTTPAddress}
 	err := m.retry(ctx, func() error {
 		if err := m.ledger.verify(ctx); err != nil {

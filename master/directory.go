@@ -24,7 +24,7 @@ type site struct {
 }
 
 // member returns the node's entry, nil if there is no such node.
-func (f *fsm) member(n crm.NodeID) (*member, error) {
+func (f *FSM) member(n crm.NodeID) (*member, error) {
 	if f.directory == nil {
 		d, err := f.readDirectory()
 		if err != nil {
@@ -35,7 +35,7 @@ func (f *fsm) member(n crm.NodeID) (*member, error) {
 	return f.directory[n], nil
 }
 
-func (f *fsm) readDirectory() (directory, error) {
+func (f *FSM) readDirectory() (directory, error) {
 	sites, err := f.readSites()
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func newMember(r *crm.Record, s site) *member {
 	return m
 }
 
-func (f *fsm) readSites() (map[string]site, error) {
+func (f *FSM) readSites() (map[string]site, error) {
 	sites := map[string]site{}
 	for r, err := range f.tx.Scan(crm.EntitySite) {
 		if err != nil {
@@ -79,7 +79,7 @@ func (f *fsm) readSites() (map[string]site, error) {
 	return sites, nil
 }
 
-func (f *fsm) readSite(r *crm.Record) (s site, err error) {
+func (f *FSM) readSite(r *crm.Record) (s site, err error) {
 	if s.home, _, err = f.tx.TerritoryByCode(r.Value(crm.SiteHome).Str()); err != nil {
 		return s, err
 	}

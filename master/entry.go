@@ -10,8 +10,8 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 )
 
-// maxEntry bounds an encoded Raft entry, in bytes.
-const maxEntry = 256 << 10
+// MaxEntry bounds an encoded entry, in bytes.
+const MaxEntry = 256 << 10
 
 // The kinds of Raft entry. They are stored: never renumber, never reuse.
 //
@@ -40,14 +40,14 @@ const (
 	kindTimeline = 8
 )
 
-// An entry is what the masters agree on, one of the types below.
-type entry interface {
+// An Entry is what the masters agree on, one of the types below.
+type Entry interface {
 	// appendBody appends the kind and the body.
 	appendBody(dst []byte) []byte
 }
 
-// A pushEntry is a batch of a node's Mutations in the order of their Seqs.
-type pushEntry struct {
+// A PushEntry is a batch of a node's Mutations in the order of their Seqs.
+type PushEntry struct {
 	Node           crm.NodeID
 	Incarnation    crm.Incarnation
 	ReceivedMillis int64    // when the leader took it, by the leader's clock
@@ -55,55 +55,55 @@ type pushEntry struct {
 	Mutations      [][]byte // encoded
 }
 
-// An admitEntry gives a node's disk the next incarnation: at its bootstrap, and
+// An AdmitEntry gives a node's disk the next incarnation: at its bootstrap, and
 // after a rollback. A repeat with the same nonce gives the same one.
-type admitEntry struct {
+type AdmitEntry struct {
 	Node   crm.NodeID
 	Nonce  [16]byte
 	Reason string
 }
 
-// A stateEntry with RaftIndex 0 is a mark: each master computes its accumulator
+// A StateEntry with RaftIndex 0 is a mark: each master computes its accumulator
 // there. One with a RaftIndex compares what masters computed at that mark.
-type stateEntry struct {
+type StateEntry struct {
 	RaftIndex uint64
 	Rev       crm.Rev
-	Votes     []stateVote
+	Votes     []StateVote
 }
 
-// A stateVote is a master's accumulator at a mark.
-type stateVote struct {
+// A StateVote is a master's accumulator at a mark.
+type StateVote struct {
 	Node        crm.NodeID
-	Accumulator accumulator
+	Accumulator Accumulator
 }
 
-// An activateEntry turns on a level of decision logic, from the next entry on.
-type activateEntry struct{ Level uint64 }
+// An ActivateEntry turns on a level of decision logic, from the next entry on.
+type ActivateEntry struct{ Level uint64 }
 
-// A reportsEntry says how far nodes have come.
-type reportsEntry struct{ Reports []nodeReport }
+// A ReportsEntry says how far nodes have come.
+type ReportsEntry struct{ Reports []NodeReport }
 
-// A nodeReport is the Cursor of a node, the least Rev that an op of its journal
+// A NodeReport is the Cursor of a node, the least Rev that an op of its journal
 // may still name, and when it was last heard, in Unix milliseconds.
-type nodeReport struct {
+type NodeReport struct {
 	Node       crm.NodeID
 	Cursor     crm.Rev
 	LowBase    crm.Rev
 	SeenMillis int64
 }
 
-// A trimEntry drops tombstones and markers at or below Rev.
-type trimEntry struct{ Rev crm.Rev }
+// A TrimEntry drops tombstones and markers at or below Rev.
+type TrimEntry struct{ Rev crm.Rev }
 
-// A freezeEntry refuses a node's Mutations, or takes them again if Reason is "".
-type freezeEntry struct {
+// A FreezeEntry refuses a node's Mutations, or takes them again if Reason is "".
+type FreezeEntry struct {
 	Node   crm.NodeID
 	Reason string
 }
 
-// A timelineEntry begins a cluster: its timeline, its first territories, and
+// A TimelineEntry begins a cluster: its timeline, its first territories, and
 // its first site with the first master.
-type timelineEntry struct {
+type TimelineEntry struct {
 	Timeline       uint64
 	Cluster        string // the cluster's id
 	Node           crm.NodeID
@@ -120,20 +120,20 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errEntry = errors.New("damaged entry")
 
-// encodeEntry refuses an entry over maxEntry with code too_large.
-func encodeEntry(e entry) ([]byte, error) {
+// EncodeEntry refuses an entry over MaxEntry with code too_large.
+func EncodeEntry(e Entry) ([]byte, error) {
 	b := e.appendBody(nil)
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	if len(b) > maxEntry {
-		return nil, &crm.Error{Code: crm.CodeTooLarge, Op: "propose entry", Message: fmt.Sprintf("%d bytes; at most %d fit", len(b), maxEntry)}
+	if len(b) > MaxEntry {
+		return nil, &crm.Error{Code: crm.CodeTooLarge, Op: "propose entry", Message: fmt.Sprintf("%d bytes; at most %d fit", len(b), MaxEntry)}
 	}
 	return b, nil
 }
 
-// decodeEntry decodes what encodeEntry wrote. It never panics on damaged input;
+// DecodeEntry decodes what EncodeEntry wrote. It never panics on damaged input;
 // slices of the result share b's array.
-func decodeEntry(b []byte) (entry, error) {
-	if len(b) < 5 || len(b) > maxEntry {
+func DecodeEntry(b []byte) (Entry, error) {
+	if len(b) < 5 || len(b) > MaxEntry {
 		return nil, fmt.Errorf("%w: %d bytes", errEntry, len(b))
 	}
 	if !intact(b) {
@@ -156,7 +156,7 @@ func intact(b []byte) bool {
 	return len(b) > 4 && crc32.Checksum(b[:len(b)-4], castagnoli) == binary.BigEndian.Uint32(b[len(b)-4:])
 }
 
-func (e pushEntry) appendBody(b []byte) []byte {
+func (e PushEntry) appendBody(b []byte) []byte {
 	b = appendNumbers(append(b, kindPush), uint64(e.Node), uint64(e.Incarnation), uint64(e.ReceivedMillis))
 	b = binary.AppendVarint(b, e.OffsetMillis)
 	b = appendNumbers(b, uint64(len(e.Mutations)))
@@ -166,12 +166,12 @@ func (e pushEntry) appendBody(b []byte) []byte {
 	return b
 }
 
-func (e admitEntry) appendBody(b []byte) []byte {
+func (e AdmitEntry) appendBody(b []byte) []byte {
 	b = append(appendNumbers(append(b, kindAdmit), uint64(e.Node)), e.Nonce[:]...)
 	return appendText(b, e.Reason)
 }
 
-func (e stateEntry) appendBody(b []byte) []byte {
+func (e StateEntry) appendBody(b []byte) []byte {
 	b = appendNumbers(append(b, kindState), e.RaftIndex, uint64(e.Rev), uint64(len(e.Votes)))
 	for _, v := range e.Votes {
 		b = append(appendNumbers(b, uint64(v.Node)), v.Accumulator[:]...)
@@ -179,11 +179,11 @@ func (e stateEntry) appendBody(b []byte) []byte {
 	return b
 }
 
-func (e activateEntry) appendBody(b []byte) []byte {
+func (e ActivateEntry) appendBody(b []byte) []byte {
 	return appendNumbers(append(b, kindActivate), e.Level)
 }
 
-func (e reportsEntry) appendBody(b []byte) []byte {
+func (e ReportsEntry) appendBody(b []byte) []byte {
 	b = appendNumbers(append(b, kindReports), uint64(len(e.Reports)))
 	for _, r := range e.Reports {
 		b = appendNumbers(b, uint64(r.Node), uint64(r.Cursor), uint64(r.LowBase), uint64(r.SeenMillis))
@@ -191,15 +191,15 @@ func (e reportsEntry) appendBody(b []byte) []byte {
 	return b
 }
 
-func (e trimEntry) appendBody(b []byte) []byte {
+func (e TrimEntry) appendBody(b []byte) []byte {
 	return appendNumbers(append(b, kindTrim), uint64(e.Rev))
 }
 
-func (e freezeEntry) appendBody(b []byte) []byte {
+func (e FreezeEntry) appendBody(b []byte) []byte {
 	return appendText(appendNumbers(append(b, kindFreeze), uint64(e.Node)), e.Reason)
 }
 
-func (e timelineEntry) appendBody(b []byte) []byte {
+func (e TimelineEntry) appendBody(b []byte) []byte {
 	b = appendText(appendNumbers(append(b, kindTimeline), e.Timeline), e.Cluster)
 	b = appendNumbers(b, uint64(e.Node), uint64(e.ReceivedMillis))
 	for _, s := range []string{e.Site, e.City, e.Country, e.Raft, e.Sync, e.HTTP} {
@@ -232,55 +232,55 @@ func (r *reader) fail(format string, args ...any) {
 	}
 }
 
-func (r *reader) entry(kind byte) entry {
+func (r *reader) entry(kind byte) Entry {
 	switch kind {
 	case kindPush:
 		return r.push()
 	case kindAdmit:
-		e := admitEntry{Node: r.node()}
+		e := AdmitEntry{Node: r.node()}
 		copy(e.Nonce[:], r.take(len(e.Nonce)))
 		e.Reason = r.text()
 		return e
 	case kindState:
 		return r.state()
 	case kindActivate:
-		return activateEntry{Level: r.number()}
+		return ActivateEntry{Level: r.number()}
 	case kindReports:
 		return r.reports()
 	case kindTrim:
-		return trimEntry{Rev: r.rev()}
+		return TrimEntry{Rev: r.rev()}
 	case kindFreeze:
-		return freezeEntry{Node: r.node(), Reason: r.text()}
+		return FreezeEntry{Node: r.node(), Reason: r.text()}
 	case kindTimeline:
-		return timelineEntry{Timeline: r.number(), Cluster: r.text(), Node: r.node(), ReceivedMillis: r.millis(),
+		return TimelineEntry{Timeline: r.number(), Cluster: r.text(), Node: r.node(), ReceivedMillis: r.millis(),
 			Site: r.text(), City: r.text(), Country: r.text(), Raft: r.text(), Sync: r.text(), HTTP: r.text()}
 	}
 	r.fail("kind %d; a newer tradepost wrote it", kind)
 	return nil
 }
 
-func (r *reader) push() entry {
-	e := pushEntry{Node: r.node(), Incarnation: crm.Incarnation(r.atMost(1<<32 - 1)), ReceivedMillis: r.millis(), OffsetMillis: r.signed()}
+func (r *reader) push() Entry {
+	e := PushEntry{Node: r.node(), Incarnation: crm.Incarnation(r.atMost(1<<32 - 1)), ReceivedMillis: r.millis(), OffsetMillis: r.signed()}
 	for range r.count(1) {
 		e.Mutations = append(e.Mutations, r.take(r.count(1)))
 	}
 	return e
 }
 
-func (r *reader) state() entry {
-	e := stateEntry{RaftIndex: r.number(), Rev: r.rev()}
+func (r *reader) state() Entry {
+	e := StateEntry{RaftIndex: r.number(), Rev: r.rev()}
 	for range r.count(33) {
-		v := stateVote{Node: r.node()}
+		v := StateVote{Node: r.node()}
 		copy(v.Accumulator[:], r.take(len(v.Accumulator)))
 		e.Votes = append(e.Votes, v)
 	}
 	return e
 }
 
-func (r *reader) reports() entry {
-	var e reportsEntry
+func (r *reader) reports() Entry {
+	var e ReportsEntry
 	for range r.count(4) {
-		e.Reports = append(e.Reports, nodeReport{r.node(), r.rev(), r.rev(), r.millis()})
+		e.Reports = append(e.Reports, NodeReport{r.node(), r.rev(), r.rev(), r.millis()})
 	}
 	return e
 }

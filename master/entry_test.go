@@ -16,24 +16,24 @@ import (
 
 var sampleEntries = []struct {
 	name  string
-	entry entry
+	entry Entry
 }{
-	{"push", pushEntry{Node: 7, Incarnation: 2, ReceivedMillis: 1_700_000_000_000, OffsetMillis: -1200, Mutations: [][]byte{{1, 2, 3}, {4}}}},
-	{"push nothing", pushEntry{Node: 1, Incarnation: 1}},
-	{"admit", admitEntry{Node: 300, Nonce: [16]byte{0: 0xaa, 15: 0xbb}, Reason: "rolled back"}},
-	{"state mark", stateEntry{}},
-	{"state votes", stateEntry{RaftIndex: 900, Rev: 12345, Votes: []stateVote{{1, accumulator{0: 1}}, {2, accumulator{31: 2}}}}},
-	{"activate", activateEntry{Level: 3}},
-	{"reports", reportsEntry{Reports: []nodeReport{{7, 100, 90, 1_700_000_000_000}, {8, 0, 0, 0}}}},
-	{"trim", trimEntry{Rev: 4096}},
-	{"freeze", freezeEntry{Node: 9, Reason: "stolen"}},
-	{"unfreeze", freezeEntry{Node: 9}},
-	{"timeline", timelineEntry{Timeline: 1 << 63, Cluster: "c1", Node: 1, ReceivedMillis: 5, Site: "hq", City: "Lisboa", Country: "PT", Raft: "m1:7400", Sync: "m1:7401", HTTP: "m1:80"}},
+	{"push", PushEntry{Node: 7, Incarnation: 2, ReceivedMillis: 1_700_000_000_000, OffsetMillis: -1200, Mutations: [][]byte{{1, 2, 3}, {4}}}},
+	{"push nothing", PushEntry{Node: 1, Incarnation: 1}},
+	{"admit", AdmitEntry{Node: 300, Nonce: [16]byte{0: 0xaa, 15: 0xbb}, Reason: "rolled back"}},
+	{"state mark", StateEntry{}},
+	{"state votes", StateEntry{RaftIndex: 900, Rev: 12345, Votes: []StateVote{{1, Accumulator{0: 1}}, {2, Accumulator{31: 2}}}}},
+	{"activate", ActivateEntry{Level: 3}},
+	{"reports", ReportsEntry{Reports: []NodeReport{{7, 100, 90, 1_700_000_000_000}, {8, 0, 0, 0}}}},
+	{"trim", TrimEntry{Rev: 4096}},
+	{"freeze", FreezeEntry{Node: 9, Reason: "stolen"}},
+	{"unfreeze", FreezeEntry{Node: 9}},
+	{"timeline", TimelineEntry{Timeline: 1 << 63, Cluster: "c1", Node: 1, ReceivedMillis: 5, Site: "hq", City: "Lisboa", Country: "PT", Raft: "m1:7400", Sync: "m1:7401", HTTP: "m1:80"}},
 }
 
-func mustEncode(tb testing.TB, e entry) []byte {
+func mustEncode(tb testing.TB, e Entry) []byte {
 	tb.Helper()
-	b, err := encodeEntry(e)
+	b, err := EncodeEntry(e)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestEntry_KeepsItsBytes(t *testing.T) {
 
 func TestEntry_RoundTrips(t *testing.T) {
 	for _, s := range sampleEntries {
-		got, err := decodeEntry(mustEncode(t, s.entry))
+		got, err := DecodeEntry(mustEncode(t, s.entry))
 		if err != nil {
 			t.Errorf("%s: %v", s.name, err)
 		}
@@ -79,10 +79,10 @@ func TestEntry_RefusesDamage(t *testing.T) {
 		for i := range good {
 			bad := bytes.Clone(good)
 			bad[i] ^= 0x10
-			if e, err := decodeEntry(bad); err == nil {
+			if e, err := DecodeEntry(bad); err == nil {
 				t.Fatalf("%s with byte %d changed became %+v", s.name, i, e)
 			}
-			if e, err := decodeEntry(good[:i]); err == nil {
+			if e, err := DecodeEntry(good[:i]); err == nil {
 				t.Fatalf("%s cut to %d bytes became %+v", s.name, i, e)
 			}
 		}
@@ -90,7 +90,7 @@ func TestEntry_RefusesDamage(t *testing.T) {
 }
 
 func TestEntry_IsBounded(t *testing.T) {
-	_, err := encodeEntry(pushEntry{Mutations: [][]byte{make([]byte, maxEntry)}})
+	_, err := EncodeEntry(PushEntry{Mutations: [][]byte{make([]byte, MaxEntry)}})
 	if crm.CodeOf(err) != crm.CodeTooLarge {
 		t.Errorf("too large an entry: %v", err)
 	}

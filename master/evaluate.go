@@ -8,9 +8,8 @@ import (
 	"runtime/debug"
 	"slices"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -28,51 +27,44 @@ const (
 
 // evaluate applies one entry to the open transaction. A refusal is in the
 // verdict; the error is the store's, or of a damaged entry.
-func (f *fsm) evaluate(log *raft.Log) (verdict, error) {
-	if err := f.begin(); err != nil {
-		return verdict{}, err
-	}
-	if log.Type == raft.LogConfiguration {
-		f.servers = servers{log.Index, raft.DecodeConfiguration(log.Data)}
-		return verdict{}, nil
-	}
-	e, err := decodeEntry(log.Data)
+func (f *FSM) evaluate(index uint64, entry []byte) (Verdict, error) {
+	e, err := DecodeEntry(entry)
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
-	if s, ok := e.(stateEntry); ok {
-		return verdict{}, f.compareState(log.Index, s)
+	if s, ok := e.(StateEntry); ok {
+		return Verdict{}, f.compareState(index, s)
 	}
 	f.sinceMark.Add(1)
 	return f.evaluateEntry(e)
 }
 
-func (f *fsm) evaluateEntry(e entry) (verdict, error) {
+func (f *FSM) evaluateEntry(e Entry) (Verdict, error) {
 	switch e := e.(type) {
-	case pushEntry:
+	case PushEntry:
 		return f.push(e)
-	case admitEntry:
+	case AdmitEntry:
 		return f.admit(e)
-	case activateEntry:
-		return verdict{}, f.raise(metaLevel, e.Level)
-	case reportsEntry:
-		return verdict{}, f.reports(e)
-	case trimEntry:
+	case ActivateEntry:
+		return Verdict{}, f.raise(session.MetaLevel, e.Level)
+	case ReportsEntry:
+		return Verdict{}, f.reports(e)
+	case TrimEntry:
 		_, err := f.tx.TrimBelow(e.Rev)
 		if err != nil {
-			return verdict{}, err
+			return Verdict{}, err
 		}
-		return verdict{}, f.raise(metaTrimmed, uint64(e.Rev))
-	case freezeEntry:
+		return Verdict{}, f.raise(session.MetaTrimmed, uint64(e.Rev))
+	case FreezeEntry:
 		return f.freeze(e)
-	case timelineEntry:
+	case TimelineEntry:
 		return f.timeline(e)
 	}
 	panic(fmt.Sprintf("master: entry %T is not evaluated", e))
 }
 
 // raise sets a number that never falls.
-func (f *fsm) raise(name string, n uint64) error {
+func (f *FSM) raise(name string, n uint64) error {
 	b, err := f.tx.Meta(name)
 	if err != nil || len(b) == 8 && binary.BigEndian.Uint64(b) >= n {
 		return err
@@ -80,31 +72,31 @@ func (f *fsm) raise(name string, n uint64) error {
 	return f.tx.SetMeta(name, binary.BigEndian.AppendUint64(nil, n))
 }
 
-func refuse(code crm.Code, op string, node crm.NodeID, message string) verdict {
-	return verdict{err: &crm.Error{Code: code, Op: op, Item: fmt.Sprintf("node %d", node), Message: message}}
+func refuse(code crm.Code, op string, node crm.NodeID, message string) Verdict {
+	return Verdict{Err: &crm.Error{Code: code, Op: op, Item: fmt.Sprintf("node %d", node), Message: message}}
 }
 
 // push judges a batch of Mutations, in order, up to the first that cannot be
 // taken.
-func (f *fsm) push(e pushEntry) (verdict, error) {
+func (f *FSM) push(e PushEntry) (Verdict, error) {
 	n, known, err := f.tx.Node(e.Node)
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	if !known {
 		return refuse(crm.CodeForbidden, "push", e.Node, "the node has never been admitted"), nil
 	}
 	before := n
-	var v verdict
+	var v Verdict
 	for _, raw := range e.Mutations {
 		d, refusal, err := f.judge(&n, e, raw)
 		if err != nil {
-			return verdict{}, err
+			return Verdict{}, err
 		}
-		if v.err = refusal.err; v.err != nil {
+		if v.Err = refusal.Err; v.Err != nil {
 			break
 		}
-		v.results = append(v.results, d)
+		v.Results = append(v.Results, d)
 		if d.Gap != 0 || d.Fork || d.Fenced != 0 {
 			break
 		}
@@ -116,26 +108,29 @@ func (f *fsm) push(e pushEntry) (verdict, error) {
 }
 
 // judge takes one Mutation, or says why not. It moves n along.
-func (f *fsm) judge(n *store.NodeState, e pushEntry, raw []byte) (decided, verdict, error) {
+func (f *FSM) judge(n *store.NodeState, e PushEntry, raw []byte) (Decided, Verdict, error) {
 	who, err := f.member(e.Node)
 	if err != nil {
-		return decided{}, verdict{}, err
+		return Decided{}, Verdict{}, err
 	}
 	m, err := crm.DecodeMutation(raw)
 	switch {
 	case who == nil || who.removed:
-		return decided{}, refuse(crm.CodeForbidden, "push", e.Node, "the node is not part of the cluster"), nil
+		return Decided{}, refuse(crm.CodeForbidden, "push", e.Node, "the node is not part of the cluster"), nil
 	case err != nil:
-		return decided{}, refuse(crm.CodeInvalid, "push", e.Node, err.Error()), nil
+		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, err.Error()), nil
 	case m.Node != e.Node || m.Seq == 0:
-		return decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("it pushed edit %d of node %d", m.Seq, m.Node)), nil
+		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("it pushed edit %d of node %d", m.Seq, m.Node)), nil
+	}
+	if level, err := session.LevelIn(f.tx); err != nil || m.Timeline != 0 && level < levelTimelines {
+		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, "it names its timeline, which not every master reads yet"), err
 	}
 	d, err := f.take(n, e, m, raw, who)
-	return d, verdict{}, err
+	return d, Verdict{}, err
 }
 
-func (f *fsm) take(n *store.NodeState, e pushEntry, m *crm.Mutation, raw []byte, who *member) (decided, error) {
-	d := decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}}
+func (f *FSM) take(n *store.NodeState, e PushEntry, m *crm.Mutation, raw []byte, who *member) (Decided, error) {
+	d := Decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}}
 	switch {
 	case e.Incarnation != n.Incarnation:
 		d.Fenced = n.Incarnation
@@ -155,12 +150,12 @@ func (f *fsm) take(n *store.NodeState, e pushEntry, m *crm.Mutation, raw []byte,
 }
 
 // repeat tells a Mutation that was decided before from another of its number.
-func (f *fsm) repeat(n *store.NodeState, m *crm.Mutation, raw []byte) (decided, error) {
+func (f *FSM) repeat(n *store.NodeState, m *crm.Mutation, raw []byte) (Decided, error) {
 	hash, known := n.LastHash, true
 	if m.Seq < n.LastSeq {
 		b, err := f.tx.Meta(hashName(m.Node, m.Seq))
 		if err != nil {
-			return decided{}, err
+			return Decided{}, err
 		}
 		known = len(b) == 24 && crm.Seq(binary.BigEndian.Uint64(b)) == m.Seq
 		if known {
@@ -174,7 +169,7 @@ func (f *fsm) repeat(n *store.NodeState, m *crm.Mutation, raw []byte) (decided, 
 	if !kept {
 		o = crm.Outcome{Node: m.Node, Seq: m.Seq, Kind: crm.Accepted}
 	}
-	return decided{Outcome: o, Duplicate: true}, err
+	return Decided{Outcome: o, Duplicate: true}, err
 }
 
 func hashName(n crm.NodeID, s crm.Seq) string {
@@ -183,13 +178,13 @@ func hashName(n crm.NodeID, s crm.Seq) string {
 
 // fork freezes a node whose numbers name two Mutations: its disk was cloned, or
 // rolled back without being noticed.
-func (f *fsm) fork(n *store.NodeState, m *crm.Mutation) decided {
+func (f *FSM) fork(n *store.NodeState, m *crm.Mutation) Decided {
 	n.Frozen = fmt.Sprintf("edit %d differs from the one decided under that number: two disks claim to be this node", m.Seq)
 	f.tellFrozen(n.Node, n.Frozen)
-	return decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}, Fork: true}
+	return Decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}, Fork: true}
 }
 
-func (f *fsm) tellFrozen(n crm.NodeID, reason string) {
+func (f *FSM) tellFrozen(n crm.NodeID, reason string) {
 	f.cfg.Logger.Warn("node frozen or thawed", "node", n, "reason", reason)
 	if f.cfg.Observe.Frozen != nil {
 		f.cfg.Observe.Frozen(n, reason)
@@ -198,23 +193,27 @@ func (f *fsm) tellFrozen(n crm.NodeID, reason string) {
 
 // decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
 // whatever comes of it.
-func (f *fsm) decideNext(n *store.NodeState, e pushEntry, m *crm.Mutation, raw []byte, who *member) (decided, error) {
+func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *crm.Mutation, raw []byte, who *member) (Decided, error) {
+	lineage, err := f.tx.Lineage()
+	if err != nil {
+		return Decided{}, err
+	}
 	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
-		Home: who.home, Writable: who.writable, Admin: who.master}
+		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
 	dec, err := f.safeDecide(m, env, raw)
 	if err != nil {
-		return decided{}, err
+		return Decided{}, err
 	}
 	if err := f.put(dec); err != nil {
-		return decided{}, err
+		return Decided{}, err
 	}
 	f.rev = env.Rev
 	n.LastSeq, n.LastHash, n.LastHLC = m.Seq, crm.Chain(m.Prev, raw), env.HLC
 	if err := f.tx.SetNode(*n); err != nil {
-		return decided{}, err
+		return Decided{}, err
 	}
 	kept := append(binary.BigEndian.AppendUint64(nil, uint64(m.Seq)), n.LastHash[:]...)
-	return decided{Outcome: dec.Outcome}, f.tx.SetMeta(hashName(m.Node, m.Seq), kept)
+	return Decided{Outcome: dec.Outcome}, f.tx.SetMeta(hashName(m.Node, m.Seq), kept)
 }
 
 // effectiveHLC corrects a node's reading by its measured clock offset, clamps
@@ -228,7 +227,7 @@ func effectiveHLC(h crm.HLC, offsetMillis, receivedMillis int64, last crm.HLC) c
 	return max(min(crm.NewHLC(ms)|h&0xffff, crm.NewHLC(receivedMillis)), last+1)
 }
 
-func (f *fsm) put(dec crm.Decision) error {
+func (f *FSM) put(dec crm.Decision) error {
 	for _, r := range dec.Writes {
 		if err := f.tx.Put(r); err != nil {
 			return fmt.Errorf("write record %s: %w", r.ID, err)
@@ -250,7 +249,7 @@ func (f *fsm) put(dec crm.Decision) error {
 
 // safeDecide turns a panic into a rejection: a bug must not stop the node's
 // queue, nor every master that replays the log. The bytes are kept.
-func (f *fsm) safeDecide(m *crm.Mutation, env crm.Env, raw []byte) (dec crm.Decision, err error) {
+func (f *FSM) safeDecide(m *crm.Mutation, env crm.Env, raw []byte) (dec crm.Decision, err error) {
 	defer func() {
 		what := recover()
 		if what == nil {
@@ -308,37 +307,37 @@ func fill(r *crm.Record, values map[crm.FieldID]crm.Value) {
 }
 
 // admit gives a node's disk the next incarnation.
-func (f *fsm) admit(e admitEntry) (verdict, error) {
+func (f *FSM) admit(e AdmitEntry) (Verdict, error) {
 	who, err := f.member(e.Node)
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	if who == nil || who.removed {
 		return refuse(crm.CodeForbidden, "admit", e.Node, "the node is not part of the cluster"), nil
 	}
 	n, _, err := f.tx.Node(e.Node)
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	name := fmt.Sprintf("admit/%d", e.Node)
 	last, err := f.tx.Meta(name)
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	again := n.Incarnation > 0 && string(last) == string(e.Nonce[:])
 	if !again {
 		n.Incarnation++
 		f.cfg.Logger.Info("node admitted", "node", e.Node, "incarnation", n.Incarnation, "reason", e.Reason)
 		if err := f.tx.SetMeta(name, e.Nonce[:]); err != nil {
-			return verdict{}, err
+			return Verdict{}, err
 		}
 	}
-	d := decided{Outcome: crm.Outcome{Node: e.Node, Seq: n.LastSeq, Kind: crm.Accepted}, Duplicate: again, Admitted: n.Incarnation}
-	return verdict{results: []decided{d}}, f.tx.SetNode(n)
+	d := Decided{Outcome: crm.Outcome{Node: e.Node, Seq: n.LastSeq, Kind: crm.Accepted}, Duplicate: again, Admitted: n.Incarnation}
+	return Verdict{Results: []Decided{d}}, f.tx.SetNode(n)
 }
 
 // reports moves nodes' Cursors. A node that bootstraps again may fall back.
-func (f *fsm) reports(e reportsEntry) error {
+func (f *FSM) reports(e ReportsEntry) error {
 	for _, r := range e.Reports {
 		n, known, err := f.tx.Node(r.Node)
 		if err != nil {
@@ -355,15 +354,15 @@ func (f *fsm) reports(e reportsEntry) error {
 	return nil
 }
 
-func (f *fsm) freeze(e freezeEntry) (verdict, error) {
+func (f *FSM) freeze(e FreezeEntry) (Verdict, error) {
 	n, known, err := f.tx.Node(e.Node)
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	if !known {
 		return refuse(crm.CodeNotFound, "freeze", e.Node, "no such node"), nil
 	}
 	n.Frozen = e.Reason
 	f.tellFrozen(e.Node, e.Reason)
-	return verdict{}, f.tx.SetNode(n)
+	return Verdict{}, f.tx.SetNode(n)
 }

@@ -177,7 +177,7 @@ func TestVerifier_KeepsQuietWhenTheLogIsCutOff(t *testing.T) {
 		}})
 		for round := range 6 {
 			before := verified.value()
-			w.mustPropose(stateEntry{})
+			w.mustPropose(StateEntry{})
 			w.waitFor("all to verify", func() bool { return verified.value() >= before+3 })
 			old := w.leader()
 			w.must(w.net.Isolate(city(old.n)))
@@ -187,9 +187,9 @@ func TestVerifier_KeepsQuietWhenTheLogIsCutOff(t *testing.T) {
 					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 					defer cancel()
 					if i == 3 && round%2 == 0 {
-						old.propose(ctx, stateEntry{}) // a mark that nobody else will see
+						old.propose(ctx, StateEntry{}) // a mark that nobody else will see
 					} else {
-						old.propose(ctx, freezeEntry{Node: 9, Reason: fmt.Sprint(i)})
+						old.propose(ctx, FreezeEntry{Node: 9, Reason: fmt.Sprint(i)})
 					}
 				})
 			}
@@ -249,7 +249,7 @@ func TestGuardedLog_RefusesDamageFromTheLeader(t *testing.T) {
 		var fatal []error
 		log := &guardedLog{logStore: memoryLog{raft.NewInmemStore()}, cfg: ledgerConfig{}.withDefaults(), watch: &watchdog{after: time.Minute},
 			applied: func() position { return position{} }, leads: func() bool { return leads }, fatal: func(err error) { fatal = append(fatal, err) }}
-		good, bad := mustEncode(t, trimEntry{1}), mustEncode(t, trimEntry{2})
+		good, bad := mustEncode(t, TrimEntry{1}), mustEncode(t, TrimEntry{2})
 		bad[1] ^= 4
 		if err := log.StoreLogs([]*raft.Log{{Index: 1, Data: good}, {Index: 2, Data: bad}}); err == nil {
 			t.Error("a damaged entry was stored")
@@ -298,7 +298,7 @@ func TestGuardedLog_WhatIsAppliedStays(t *testing.T) {
 		w.waitFor("the forgetful to elect", func() bool {
 			for _, n := range []int{2, 3} {
 				if _, _, self := w.ledgers[n].leader(); self {
-					_, _, err := w.ledgers[n].propose(t.Context(), freezeEntry{Node: 3, Reason: "something else"})
+					_, _, err := w.ledgers[n].propose(t.Context(), FreezeEntry{Node: 3, Reason: "something else"})
 					return err == nil
 				}
 			}

@@ -15,7 +15,7 @@ func logUpTo(t *testing.T, first, last, term uint64) *sealedLog {
 	t.Helper()
 	log := &sealedLog{logStore: memoryLog{raft.NewInmemStore()}}
 	for i := first; first > 0 && i <= last; i++ {
-		if err := log.StoreLog(&raft.Log{Index: i, Term: term, Data: mustEncode(t, trimEntry{1})}); err != nil {
+		if err := log.StoreLog(&raft.Log{Index: i, Term: term, Data: mustEncode(t, TrimEntry{1})}); err != nil {
 			t.Fatal(err)
 		}
 	}

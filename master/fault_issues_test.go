@@ -51,7 +51,7 @@ func stopTheOddOne(t *testing.T, leads, log bool) {
 		tamper(t, odd)
 	} else {
 		var once sync.Once
-		other := mustEncode(t, trimEntry{1})
+		other := mustEncode(t, TrimEntry{1})
 		w.disks[odd.n].alter(func(l *raft.Log) {
 			if l.Type == raft.LogCommand && l.Data[0] == kindPush {
 				once.Do(func() { l.Data = other })
@@ -243,7 +243,7 @@ func snapshotOntoParted(t *testing.T, further, bolt bool) {
 		alone.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
-			if _, _, err := old.propose(ctx, freezeEntry{Node: 3, Reason: fmt.Sprint(i)}); err == nil {
+			if _, _, err := old.propose(ctx, FreezeEntry{Node: 3, Reason: fmt.Sprint(i)}); err == nil {
 				t.Error("a leader without followers decided")
 			}
 		})

@@ -16,7 +16,7 @@ func TestSealedLog_IsALog(t *testing.T) {
 		want := []*raft.Log{
 			{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: []byte("servers")},
 			{Index: 2, Term: 1, Type: raft.LogNoop},
-			{Index: 3, Term: 2, Type: raft.LogCommand, Data: mustEncode(t, trimEntry{7}), Extensions: []byte("sum")},
+			{Index: 3, Term: 2, Type: raft.LogCommand, Data: mustEncode(t, TrimEntry{7}), Extensions: []byte("sum")},
 		}
 		if err := s.StoreLogs(want); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestSealedLog_IsALog(t *testing.T) {
 // TestSealedLog_ReadsEntriesWithoutSeals: those of earlier releases.
 func TestSealedLog_ReadsEntriesWithoutSeals(t *testing.T) {
 	log := memoryLog{raft.NewInmemStore()}
-	for _, l := range []*raft.Log{{Index: 1, Term: 1, Data: mustEncode(t, trimEntry{7})}, {Index: 2, Term: 1, Type: raft.LogNoop}} {
+	for _, l := range []*raft.Log{{Index: 1, Term: 1, Data: mustEncode(t, TrimEntry{7})}, {Index: 2, Term: 1, Type: raft.LogNoop}} {
 		if err := log.StoreLog(l); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestSealedLog_ReadsEntriesWithoutSeals(t *testing.T) {
 // TestSealedLog_FindsEveryFlippedBit flips each bit of an entry on raft-wal: what
 // is read is the entry or an error.
 func TestSealedLog_FindsEveryFlippedBit(t *testing.T) {
-	want := &raft.Log{Index: 1, Term: 3, Type: raft.LogCommand, Data: mustEncode(t, trimEntry{7}), Extensions: []byte("sum")}
+	want := &raft.Log{Index: 1, Term: 3, Type: raft.LogCommand, Data: mustEncode(t, TrimEntry{7}), Extensions: []byte("sum")}
 	found := 0
 	for n := range uint64(400) {
 		disk := newFaultDisk()

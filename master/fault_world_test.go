@@ -69,7 +69,7 @@ func newFaultWorld(t *testing.T, o faultOptions) *faultWorld {
 		w.mustPropose(chief.push(chief.mutation(createOp(crm.EntityNode, map[crm.FieldID]crm.Value{
 			crm.NodeSite: crm.TextValue("hq"), crm.NodeRole: crm.ChoiceValue("master"), crm.NodeStatus: crm.ChoiceValue("active")}))))
 		c := &clerk{writer: &writer{node: crm.NodeID(i + 2), inc: 1}, revs: map[crm.Seq]crm.Rev{}}
-		w.mustPropose(admitEntry{Node: c.node, Nonce: [16]byte{byte(i + 1)}})
+		w.mustPropose(AdmitEntry{Node: c.node, Nonce: [16]byte{byte(i + 1)}})
 		create := createOp(crm.EntitySite, map[crm.FieldID]crm.Value{crm.SiteName: crm.TextValue(fmt.Sprint("site ", i)), crm.SiteCity: crm.TextValue("0")})
 		c.record = create.Record
 		w.mustPropose(c.push(c.mutation(create)))
@@ -107,7 +107,7 @@ func (c *clerk) write(ctx context.Context, w *faultWorld) error {
 	return nil
 }
 
-func (c *clerk) note(d []decided) error {
+func (c *clerk) note(d []Decided) error {
 	if len(d) != 1 || d[0].Kind != crm.Accepted || d[0].Gap != 0 || d[0].Fork || d[0].Fenced != 0 {
 		return fmt.Errorf("clerk %d, edit %d became %+v", c.node, c.seq, d)
 	}

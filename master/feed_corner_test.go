@@ -25,7 +25,7 @@ func TestFeed_DeletedInATerritoryGrantedSince(t *testing.T) {
 		r.commit(m, createAccount(id, "acme", "north"))
 		r.awaitHead(m)
 		sink := b.sink()
-		f := stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1})
+		f := newStubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1})
 		sink.apply(f.step(t))
 
 		seen := crm.Token{Rev: crm.Pending - 1}
@@ -33,7 +33,7 @@ func TestFeed_DeletedInATerritoryGrantedSince(t *testing.T) {
 		r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityAccount, Record: id, Seen: seen})
 		r.setGrants(m, "warsaw", "north", "south")
 		r.awaitHead(m)
-		f = stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Cursor: sink.cursor})
+		f = newStubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Cursor: sink.cursor})
 		sink.apply(f.step(t))
 		sink.equals(m, crm.Shared, territory(r, "north"), territory(r, "south"))
 	})
@@ -48,7 +48,7 @@ func TestFeed_ATerritoryThatWasAbolishedComesBackWhole(t *testing.T) {
 		r.commit(m, createAccount(newID(), "acme", "north"))
 		r.awaitHead(m)
 		sink := b.sink()
-		f := stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1})
+		f := newStubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1})
 		sink.apply(f.step(t))
 
 		north := territory(r, "north")

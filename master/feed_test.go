@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -198,6 +199,9 @@ func TestFeed_ResendsWhatWasAskedFor(t *testing.T) {
 	})
 }
 
+// lazyHead is about how long a head that changes nothing for a replica waits.
+const lazyHead = 200 * time.Millisecond
+
 func TestFeed_AHeadThatChangesNothingHereComesLate(t *testing.T) {
 	inRig(t, 1, func(t *testing.T, r *rig) {
 		m := r.leader()
@@ -234,24 +238,32 @@ func TestFeed_AHeadThatChangesNothingHereComesLate(t *testing.T) {
 	})
 }
 
-// stubFeed is a feed that is read by the test instead of by a session.
-func stubFeed(r *rig, b *branch, h *syncproto.Hello) *feed {
+// A stubFeed is a feed that is read by the test instead of by a session.
+type stubFeed struct {
+	*session.Feed
+	m *Master
+}
+
+func newStubFeed(r *rig, b *branch, h *syncproto.Hello) stubFeed {
 	m := r.masters[0].Master
-	s := &session{m: m, node: crm.NodeID(b.cert.Identity.Node), site: b.cert.Identity.Site}
-	return newFeed(s, h, &syncproto.Welcome{Timeline: b.timeline})
+	h.Node = crm.NodeID(b.cert.Identity.Node)
+	return stubFeed{session.NewFeed(m.server.Rosters(), b.cert.Identity.Site, h, &syncproto.Welcome{Timeline: b.timeline}), m}
 }
 
 // step reads the next batch as a session would send it.
-func (f *feed) step(t *testing.T) *syncproto.Batch {
+func (f stubFeed) step(t *testing.T) (batch *syncproto.Batch) {
 	t.Helper()
-	batch, err := f.next()
+	err := f.m.ledger.db().View(func(tx *store.Tx) (err error) {
+		batch, err = f.Next(tx)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if raw, err := syncproto.AppendFrame(nil, batch); err != nil || len(raw) > syncproto.MaxFrame {
+	if raw, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, batch); err != nil || len(raw) > syncproto.MaxFrame {
 		t.Fatalf("a batch of %d bytes: %v", len(raw), err)
 	}
-	f.sent(batch)
+	f.Sent(batch)
 	return batch
 }
 
@@ -290,7 +302,7 @@ func TestFeed_CatchUpInPartsIsAnExactPrefix(t *testing.T) {
 			func() { r.commit(m, createAccount(newID(), "late", "south")) },
 		}
 
-		f := stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1})
+		f := newStubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1})
 		parts := 0
 		for {
 			batch := f.step(t)
@@ -310,7 +322,7 @@ func TestFeed_CatchUpInPartsIsAnExactPrefix(t *testing.T) {
 				r.commit(m, crm.Op{Kind: crm.OpDelete, Entity: entityNote, Record: notes[10], Seen: seen})
 				r.setGrants(m, "warsaw", "north", "south")
 				r.awaitHead(m)
-				f = stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Staged: batch.Upto})
+				f = newStubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Staged: batch.Upto})
 			}
 		}
 		if parts < len(between) {
@@ -330,7 +342,7 @@ func TestFeed_CatchUpInPartsIsAnExactPrefix(t *testing.T) {
 			}
 		}
 		r.awaitHead(m)
-		f = stubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Cursor: behind})
+		f = newStubFeed(r, b, &syncproto.Hello{Timeline: b.timeline, NextSeq: 1, Cursor: behind})
 		for parts, done := 0, false; !done; parts++ {
 			batch := f.step(t)
 			for _, it := range batch.Items {
@@ -412,7 +424,7 @@ func TestFeed_SlowReplicaMissesNothingAndHoldsNobodyUp(t *testing.T) {
 		rev := r.commit(m, createAccount(newID(), "Tejo SA", "south"))
 		fast.until(rev)
 		fast.equals(m, crm.Shared, territory(r, "south"))
-		if s := m.sessions.list()[0]; s.node != crm.NodeID(slow.cert.Identity.Node) || !s.sending.Load() {
+		if s := m.server.Sessions()[0]; s.Node != crm.NodeID(slow.cert.Identity.Node) || !s.Sending {
 			t.Error("the slow session is not waiting for its replica")
 		}
 		slow.listen()
@@ -425,12 +437,4 @@ func randomText(bytes int) string {
 	b := make([]byte, bytes)
 	rand.Read(b)
 	return hex.EncodeToString(b)
-}
-
-func TestPlace_OrdersEntries(t *testing.T) {
-	low, high := crm.RecordID{1}, crm.RecordID{2}
-	ordered := []place{{}, {rev: 1}, {rev: 1, entity: 1, id: low}, {rev: 1, entity: 1, id: high}, {rev: 1, entity: 1, id: high, territory: 3}, {rev: 1, entity: 2}, atEnd(1), {rev: 2}}
-	if !slices.IsSortedFunc(ordered, place.compare) {
-		t.Error("places are out of order")
-	}
 }

@@ -5,11 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
@@ -18,38 +17,64 @@ import (
 // Names of what the FSM keeps in the store besides records and nodes.
 const (
 	metaApplied = "raft/applied" // raft index 8 ‖ term 8, big-endian: the file holds the effects of every entry up to it
-	metaServers = "raft/servers" // raft index 8 ‖ raft.EncodeConfiguration
+	metaServers = "raft/servers" // see servers
 	metaCluster = "cluster"      // the cluster's id
-	metaLevel   = "level"        // 8 bytes: the active level of decision logic
-	metaTrimmed = "trimmed"      // 8 bytes: the Rev below which tombstones and markers are gone
 )
 
-const (
-	// maxPending bounds the Mutations of one bbolt transaction.
-	maxPending = 4096
-	// idle is how long the FSM waits for more to put into a transaction.
-	idle = time.Millisecond
-	// commitShare is how many times as long as a commit the FSM decides before
-	// the next one, if there is something to decide.
-	commitShare = 4
-)
+// maxPending bounds the Mutations of one bbolt transaction.
+const maxPending = 4096
 
-// An fsm is the decided state as a function of the Raft log.
+// An FSMConfig is what an FSM needs. Path must be set.
+type FSMConfig struct {
+	Path    string                        // of the file that holds the decided records; made if there is none
+	Store   store.Options                 // of that file
+	Now     func() time.Time              // default time.Now; stamps nothing, measures only
+	Logger  *slog.Logger                  // default: silent
+	Fatal   func(error)                   // told why the FSM halts; it must not call the FSM. Default: told nothing
+	Watch   func(op string) (done func()) // watches over a disk operation until done is called. Default: nobody does
+	Observe FSMObserver
+}
+
+// An FSMObserver is told what an FSM does. Each func may be nil and must return
+// at once.
+type FSMObserver struct {
+	Commit   func(time.Duration)                          // a bbolt commit
+	Frozen   func(node crm.NodeID, reason string)         // a node was frozen or, with "", thawed
+	Panicked func(node crm.NodeID, seq crm.Seq, what any) // a decision that panicked and was rejected
+	Diverged func(raftIndex uint64, votes []StateVote)    // masters disagree about the state at a mark
+}
+
+func (c FSMConfig) withDefaults() FSMConfig {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Fatal == nil {
+		c.Fatal = func(error) {}
+	}
+	if c.Watch == nil {
+		c.Watch = func(string) func() { return func() {} }
+	}
+	return c
+}
+
+// An FSM is the decided state as a function of a log of entries, whoever keeps
+// the log. It starts no goroutine. Its methods may be called by any goroutine;
+// entries come from one.
 //
 // Simple version: each entry is evaluated in a bbolt transaction of its own.
-// But a transaction costs a few fsyncs and the Raft log is durable already, so
-// many entries share one, which stays open between batches; see commitLoop. An
-// outcome is known when it is evaluated, readers see it when it is committed,
-// and a crash in between replays it from the log. Invariant: metaApplied is in
-// the transaction of the effects it speaks of, so nothing is applied twice.
-type fsm struct {
-	cfg    ledgerConfig
+// But a transaction costs a few fsyncs and the log is durable already, so many
+// entries share one, which stays open until Flush. An outcome is known when it
+// is evaluated, readers see it when it is committed, and a crash in between
+// replays it from the log. Invariant: metaApplied is in the transaction of the
+// effects it speaks of, so nothing is applied twice.
+type FSM struct {
+	cfg    FSMConfig
 	data   *store.DB
-	watch  *watchdog
-	fatal  func(error)
 	decide func(crm.View, *crm.Mutation, crm.Env) (crm.Decision, error) // crm.Decide; tests make it panic
 
-	work      chan struct{} // holds a token when something is uncommitted
 	marked    chan mark     // marks as they are reached; dropped when nobody takes them
 	evaluated atomic.Uint64 // the last Rev decided
 	sinceMark atomic.Int64  // entries since the last mark
@@ -62,20 +87,14 @@ type fsm struct {
 	servers   servers
 	directory directory // nil: to be read again
 	marks     []mark    // the latest, oldest first
-	failed    error     // why this master has halted
+	failed    error     // why this FSM has halted
 
 	out   sync.Mutex // protects state; taken inside mu or alone
 	state published
 }
 
-// A position is a place in the Raft log.
+// A position is a place in the log.
 type position struct{ index, term uint64 }
-
-// servers is the Raft configuration and the entry that made it.
-type servers struct {
-	index uint64
-	raft.Configuration
-}
 
 // published is what the last bbolt commit holds.
 type published struct {
@@ -85,20 +104,154 @@ type published struct {
 	changed chan struct{} // closed at the next commit
 }
 
-// A verdict is the FSM's response to an entry.
-type verdict struct {
-	results []decided
-	err     error
+// A Verdict is what an entry came to.
+type Verdict struct {
+	Results []Decided // one a Mutation of a push up to the first that was not taken, or one of an admit
+	Err     error     // a refusal, the same on every master; or that the FSM has halted
 }
 
-func newFSM(cfg ledgerConfig, data *store.DB, watch *watchdog, fatal func(error)) (*fsm, error) {
-	f := &fsm{cfg: cfg, data: data, watch: watch, fatal: fatal, decide: crm.Decide,
-		work: make(chan struct{}, 1), marked: make(chan mark, 4), state: published{changed: make(chan struct{})}}
+// A Decided is what became of one Mutation of a push, or of an admit. Of
+// Duplicate, Gap, Fork and Fenced at most one is set, and then Outcome is not a
+// new decision.
+type Decided struct {
+	crm.Outcome
+	Duplicate bool            // decided before; Outcome is that one, its Rev 0 if it was accepted
+	Gap       crm.Seq         // if not 0: the Seq that is expected
+	Fork      bool            // the node is frozen: its history forked
+	Fenced    crm.Incarnation // if not 0: the node's current incarnation, which the push lacks
+	Admitted  crm.Incarnation // of an admit: the node's new incarnation
+}
+
+// errHalted is the error of an FSM that has called Fatal.
+var errHalted = errors.New("this master has stopped over a failure")
+
+// OpenFSM opens the file and reads where it stands. The caller closes it.
+func OpenFSM(cfg FSMConfig) (*FSM, error) {
+	data, err := store.Open(cfg.Path, cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	f, err := loadFSM(cfg, data)
+	if err != nil {
+		return nil, errors.Join(err, data.Close())
+	}
+	return f, nil
+}
+
+// loadFSM is OpenFSM of a file that is open.
+func loadFSM(cfg FSMConfig, data *store.DB) (*FSM, error) {
+	f := &FSM{cfg: cfg.withDefaults(), data: data, decide: crm.Decide, marked: make(chan mark, 4), state: published{changed: make(chan struct{})}}
 	return f, f.load()
 }
 
+// Close commits what is evaluated and closes the file.
+func (f *FSM) Close() error { return errors.Join(f.commitAll(), f.data.Close()) }
+
+// Abandon closes the file without committing: what a crash would leave.
+func (f *FSM) Abandon() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var err error
+	if f.tx != nil {
+		err = f.tx.Rollback()
+		f.tx = nil
+	}
+	return errors.Join(err, f.data.Close())
+}
+
+// DB returns the decided records as of the last commit.
+func (f *FSM) DB() *store.DB { return f.data }
+
+// Head returns the last Rev that is committed.
+func (f *FSM) Head() crm.Rev { return f.published().rev }
+
+// Evaluated returns the last Rev that is decided, committed or not.
+func (f *FSM) Evaluated() crm.Rev { return crm.Rev(f.evaluated.Load()) }
+
+// Applied returns the index of the last entry that is committed.
+func (f *FSM) Applied() uint64 { return f.published().at.index }
+
+// Changed returns a channel that is closed at the next commit. Get it before
+// looking at the head.
+func (f *FSM) Changed() <-chan struct{} { return f.published().changed }
+
+// Accumulator sums up the state after the last entry, committed or not. Masters
+// that applied the same entries have the same one.
+func (f *FSM) Accumulator() (Accumulator, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tx != nil {
+		return accumulate(f.tx, f.rev)
+	}
+	var sum Accumulator
+	err := f.data.View(func(tx *store.Tx) (err error) {
+		sum, err = accumulate(tx, f.rev)
+		return err
+	})
+	return sum, err
+}
+
+// Apply evaluates the next entry, in EncodeEntry's form. An entry at an index
+// that was applied before is skipped; its Verdict is empty. Readers see what
+// came of it after Flush. A failure of the disk, or a damaged entry, halts the
+// FSM for good: the file stays as of the last commit.
+func (f *FSM) Apply(index, term uint64, entry []byte) Verdict {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.apply(position{index, term}, func() (Verdict, error) { return f.evaluate(index, entry) })
+	f.evaluated.Store(uint64(f.rev))
+	return v
+}
+
+// Flush commits what is evaluated. Its error halts the FSM.
+func (f *FSM) Flush() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed != nil {
+		return errHalted
+	}
+	err := f.commit()
+	if err != nil {
+		f.fail(err)
+	}
+	return err
+}
+
+func (f *FSM) commitAll() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.commit()
+}
+
+// apply moves on to at by what evaluate makes of the entry there. The caller
+// holds mu.
+func (f *FSM) apply(at position, evaluate func() (Verdict, error)) Verdict {
+	if f.failed != nil {
+		return Verdict{Err: errHalted}
+	}
+	if at.index <= f.at.index {
+		return Verdict{} // in the file since before a restart; nobody waits for it
+	}
+	err := f.begin()
+	var v Verdict
+	if err == nil {
+		v, err = evaluate()
+	}
+	if err == nil {
+		f.at = at
+		if f.pending += max(1, len(v.Results)); f.pending >= maxPending {
+			err = f.commit()
+		}
+	}
+	if err != nil {
+		f.fail(fmt.Errorf("apply entry %d: %w", at.index, err))
+		return Verdict{Err: errHalted}
+	}
+	return v
+}
+
 // load reads where the file stands. The caller holds mu, or is alone.
-func (f *fsm) load() error {
+func (f *FSM) load() error {
 	err := f.data.View(func(tx *store.Tx) (err error) {
 		if f.rev, err = tx.Rev(); err != nil {
 			return err
@@ -125,16 +278,8 @@ func appliedIn(tx *store.Tx) (position, error) {
 	return position{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, nil
 }
 
-func serversIn(tx *store.Tx) (servers, error) {
-	b, err := tx.Meta(metaServers)
-	if err != nil || len(b) < 8 {
-		return servers{}, err
-	}
-	return servers{binary.BigEndian.Uint64(b), raft.DecodeConfiguration(b[8:])}, nil
-}
-
 // publish tells readers of what is committed. The caller holds mu, or is alone.
-func (f *fsm) publish() {
+func (f *FSM) publish() {
 	f.evaluated.Store(uint64(f.rev))
 	f.out.Lock()
 	defer f.out.Unlock()
@@ -142,14 +287,14 @@ func (f *fsm) publish() {
 	f.state = published{at: f.at, rev: f.rev, servers: f.servers, changed: make(chan struct{})}
 }
 
-func (f *fsm) published() published {
+func (f *FSM) published() published {
 	f.out.Lock()
 	defer f.out.Unlock()
 	return f.state
 }
 
 // wait returns when ok holds of the committed state. The error is of code stale.
-func (f *fsm) wait(ctx context.Context, what string, ok func(published) bool) error {
+func (f *FSM) wait(ctx context.Context, what string, ok func(published) bool) error {
 	for {
 		p := f.published()
 		if ok(p) {
@@ -163,71 +308,18 @@ func (f *fsm) wait(ctx context.Context, what string, ok func(published) bool) er
 	}
 }
 
-// Apply evaluates one entry; Raft prefers ApplyBatch.
-func (f *fsm) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
-
-// ApplyBatch evaluates entries and returns a verdict each.
-func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
-	start := f.cfg.Now()
-	verdicts, mutations := f.applyAll(logs)
-	select {
-	case f.work <- struct{}{}:
-	default:
-	}
-	if observe := f.cfg.Observe.Batch; observe != nil {
-		observe(len(logs), mutations)
-	}
-	if observe := f.cfg.Observe.Apply; observe != nil {
-		observe(f.cfg.Now().Sub(start))
-	}
-	return verdicts
-}
-
-func (f *fsm) applyAll(logs []*raft.Log) (verdicts []any, mutations int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, log := range logs {
-		v := f.apply(log)
-		mutations += len(v.results)
-		verdicts = append(verdicts, v)
-	}
-	f.evaluated.Store(uint64(f.rev))
-	return verdicts, mutations
-}
-
-func (f *fsm) apply(log *raft.Log) verdict {
-	if f.failed != nil {
-		return verdict{err: errHalted}
-	}
-	if log.Index <= f.at.index {
-		return verdict{} // in the file since before a restart; nobody waits for it
-	}
-	v, err := f.evaluate(log)
-	if err == nil {
-		f.at = position{log.Index, log.Term}
-		if f.pending += max(1, len(v.results)); f.pending >= maxPending {
-			err = f.commit()
-		}
-	}
-	if err != nil {
-		f.fail(fmt.Errorf("apply entry %d: %w", log.Index, err))
-		return verdict{err: errHalted}
-	}
-	return v
-}
-
-// fail halts this master: its files stay as of the last commit.
-func (f *fsm) fail(err error) {
+// fail halts the FSM: its file stays as of the last commit.
+func (f *FSM) fail(err error) {
 	f.failed = err
 	if f.tx != nil {
 		err = errors.Join(err, f.tx.Rollback())
 		f.tx = nil
 	}
-	f.fatal(err)
+	f.cfg.Fatal(err)
 }
 
 // begin makes sure that a transaction is open.
-func (f *fsm) begin() (err error) {
+func (f *FSM) begin() (err error) {
 	if f.tx == nil {
 		f.tx, err = f.data.Begin(true)
 	}
@@ -235,12 +327,12 @@ func (f *fsm) begin() (err error) {
 }
 
 // commit makes what was evaluated durable in bbolt. The caller holds mu.
-func (f *fsm) commit() error {
+func (f *FSM) commit() error {
 	if f.tx == nil {
 		return nil
 	}
 	start := f.cfg.Now()
-	done := f.watch.watch("a commit of " + f.data.Path())
+	done := f.cfg.Watch("a commit of " + f.data.Path())
 	err := f.writePosition()
 	if err == nil {
 		err = f.tx.Commit()
@@ -259,63 +351,7 @@ func (f *fsm) commit() error {
 	return nil
 }
 
-func (f *fsm) writePosition() error {
+func (f *FSM) writePosition() error {
 	applied := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, f.at.index), f.at.term)
-	conf := append(binary.BigEndian.AppendUint64(nil, f.servers.index), raft.EncodeConfiguration(f.servers.Configuration)...)
-	return errors.Join(f.tx.SetMeta(metaApplied, applied), f.tx.SetMeta(metaServers, conf), f.tx.SetRev(f.rev))
-}
-
-// commitLoop commits when the queue of entries runs dry, at the latest
-// cfg.CommitEvery after the first uncommitted one, until ctx ends.
-func (f *fsm) commitLoop(ctx context.Context) {
-	var rest *time.Timer // fires when committing again may begin
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.work:
-		}
-		f.settle(ctx, rest)
-		start := time.Now()
-		f.mu.Lock()
-		if err := f.commit(); err != nil {
-			f.fail(err)
-		}
-		f.mu.Unlock()
-		rest = time.NewTimer(commitShare * time.Since(start))
-	}
-}
-
-// settle returns when no batch has come for a while and the last commit was long
-// enough ago, at the latest after cfg.CommitEvery. A commit holds up decisions,
-// so back to back they would take most of the time.
-func (f *fsm) settle(ctx context.Context, rest *time.Timer) {
-	late := time.After(f.cfg.CommitEvery)
-	if rest != nil {
-		select {
-		case <-rest.C:
-		case <-late:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-	for {
-		select {
-		case <-f.work:
-		case <-time.After(idle):
-			return
-		case <-late:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// close commits. Raft must have stopped.
-func (f *fsm) close() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.commit()
+	return errors.Join(f.tx.SetMeta(metaApplied, applied), f.tx.SetMeta(metaServers, f.servers.encode()), f.tx.SetRev(f.rev))
 }

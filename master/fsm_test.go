@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -32,7 +33,7 @@ func newBench(t *testing.T) *bench {
 			t.Error(err)
 		}
 	})
-	b.must(timelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: 1000, Site: "hq"})
+	b.must(TimelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: 1000, Site: "hq"})
 	return b
 }
 
@@ -63,27 +64,27 @@ func (b *bench) crash() {
 	b.open()
 }
 
-func (b *bench) apply(e entry) verdict {
+func (b *bench) apply(e Entry) Verdict {
 	b.t.Helper()
 	b.index++
 	return b.applyAt(b.index, mustEncode(b.t, e))
 }
 
-func (b *bench) applyAt(index uint64, data []byte) verdict {
-	return b.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data}).(verdict)
+func (b *bench) applyAt(index uint64, data []byte) Verdict {
+	return b.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data}).(Verdict)
 }
 
 // must applies an entry that is not refused.
-func (b *bench) must(e entry) []decided {
+func (b *bench) must(e Entry) []Decided {
 	b.t.Helper()
 	v := b.apply(e)
-	if v.err != nil {
-		b.t.Fatal(v.err)
+	if v.Err != nil {
+		b.t.Fatal(v.Err)
 	}
-	return v.results
+	return v.Results
 }
 
-func (b *bench) accept(c *writer, ops ...crm.Op) decided {
+func (b *bench) accept(c *writer, ops ...crm.Op) Decided {
 	b.t.Helper()
 	d := b.must(c.push(c.mutation(ops...)))[0]
 	if d.Kind != crm.Accepted {
@@ -92,7 +93,7 @@ func (b *bench) accept(c *writer, ops ...crm.Op) decided {
 	return d
 }
 
-func (b *bench) sum() accumulator {
+func (b *bench) sum() Accumulator {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -187,7 +188,7 @@ func TestFSM_FreezesAForkedNode(t *testing.T) {
 			if b.node(1).Frozen == "" {
 				t.Error("the node is not frozen")
 			}
-			b.must(freezeEntry{Node: 1})
+			b.must(FreezeEntry{Node: 1})
 			if d := b.must(c.push(next)); d[0].Kind != crm.Accepted {
 				t.Errorf("after the thaw: %+v", d)
 			}
@@ -202,7 +203,7 @@ func replica(b *bench, c *writer) *writer {
 	b.accept(c, createOp(crm.EntitySite, map[crm.FieldID]crm.Value{crm.SiteName: crm.TextValue("oslo"),
 		crm.SiteTerritories: crm.ChoicesValue("north"), crm.SiteHome: crm.TextValue("north")}))
 	b.accept(c, replicaOp("oslo"))
-	d := b.must(admitEntry{Node: 2, Nonce: [16]byte{1}, Reason: "bootstrap"})
+	d := b.must(AdmitEntry{Node: 2, Nonce: [16]byte{1}, Reason: "bootstrap"})
 	if d[0].Admitted != 1 {
 		b.t.Fatalf("admitted: %+v", d)
 	}
@@ -218,11 +219,11 @@ func TestFSM_FencesAnOldIncarnation(t *testing.T) {
 	b := newBench(t)
 	c := replica(b, first())
 	b.accept(c, purgeOp())
-	again := b.must(admitEntry{Node: 2, Nonce: [16]byte{1}})
+	again := b.must(AdmitEntry{Node: 2, Nonce: [16]byte{1}})
 	if again[0].Admitted != 1 || !again[0].Duplicate {
 		t.Errorf("an admit repeated: %+v", again)
 	}
-	if d := b.must(admitEntry{Node: 2, Nonce: [16]byte{2}, Reason: "rolled back"}); d[0].Admitted != 2 || d[0].Seq != 1 {
+	if d := b.must(AdmitEntry{Node: 2, Nonce: [16]byte{2}, Reason: "rolled back"}); d[0].Admitted != 2 || d[0].Seq != 1 {
 		t.Errorf("admitted again: %+v", d)
 	}
 	raw := c.mutation(purgeOp())
@@ -241,21 +242,21 @@ func TestFSM_RefusesStrangers(t *testing.T) {
 	c := replica(b, m)
 	foreign := first()
 	for name, x := range map[string]struct {
-		entry entry
+		entry Entry
 		code  crm.Code
 	}{
-		"a node never admitted":   {pushEntry{Node: 9, Incarnation: 1, Mutations: [][]byte{{1}}}, crm.CodeForbidden},
-		"admission of no node":    {admitEntry{Node: 9}, crm.CodeForbidden},
-		"freezing no node":        {freezeEntry{Node: 9, Reason: "x"}, crm.CodeNotFound},
+		"a node never admitted":   {PushEntry{Node: 9, Incarnation: 1, Mutations: [][]byte{{1}}}, crm.CodeForbidden},
+		"admission of no node":    {AdmitEntry{Node: 9}, crm.CodeForbidden},
+		"freezing no node":        {FreezeEntry{Node: 9, Reason: "x"}, crm.CodeNotFound},
 		"damaged bytes":           {c.push([]byte{1, 2, 3}), crm.CodeInvalid},
 		"another node's mutation": {c.push(foreign.mutation(purgeOp())), crm.CodeInvalid},
-		"a second timeline":       {timelineEntry{Timeline: 8, Cluster: "c2", Node: 1, Site: "hq"}, crm.CodeExists},
+		"a second timeline":       {TimelineEntry{Timeline: 8, Cluster: "c2", Node: 1, Site: "hq"}, crm.CodeExists},
 	} {
-		if v := b.apply(x.entry); crm.CodeOf(v.err) != x.code {
+		if v := b.apply(x.entry); crm.CodeOf(v.Err) != x.code {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
-	if d := b.must(timelineEntry{Timeline: 7}); !d[0].Duplicate || d[0].Rev != 1 {
+	if d := b.must(TimelineEntry{Timeline: 7}); !d[0].Duplicate || d[0].Rev != 1 {
 		t.Errorf("the same timeline: %+v", d)
 	}
 	if len(b.fatal) > 0 {
@@ -269,15 +270,15 @@ func TestFSM_RefusesANodeThatWasRemoved(t *testing.T) {
 	b.accept(m, territoryOp("north"))
 	op := replicaOp("oslo")
 	b.accept(m, op)
-	b.must(admitEntry{Node: 2, Nonce: [16]byte{1}})
+	b.must(AdmitEntry{Node: 2, Nonce: [16]byte{1}})
 	c := &writer{node: 2, inc: 1}
 	b.accept(c, purgeOp())
 	b.accept(m, crm.Op{Kind: crm.OpPatch, Entity: crm.EntityNode, Record: op.Record, Seen: crm.Token{Rev: b.rev},
 		Cells: []crm.Input{{Field: crm.NodeStatus, Value: crm.ChoiceValue("removed")}}})
-	if v := b.apply(c.push(c.mutation(purgeOp()))); crm.CodeOf(v.err) != crm.CodeForbidden {
+	if v := b.apply(c.push(c.mutation(purgeOp()))); crm.CodeOf(v.Err) != crm.CodeForbidden {
 		t.Errorf("push: %+v", v)
 	}
-	if v := b.apply(admitEntry{Node: 2, Nonce: [16]byte{2}}); crm.CodeOf(v.err) != crm.CodeForbidden {
+	if v := b.apply(AdmitEntry{Node: 2, Nonce: [16]byte{2}}); crm.CodeOf(v.Err) != crm.CodeForbidden {
 		t.Errorf("admit: %+v", v)
 	}
 }
@@ -341,7 +342,7 @@ func TestFSM_StampsTheEffectiveTime(t *testing.T) {
 	op := territoryOp("north")
 	c.hlc = crm.NewHLC(50_000)
 	raw := c.mutation(op)
-	b.must(pushEntry{Node: 1, Incarnation: 1, ReceivedMillis: 40_000, OffsetMillis: -20_000, Mutations: [][]byte{raw}})
+	b.must(PushEntry{Node: 1, Incarnation: 1, ReceivedMillis: 40_000, OffsetMillis: -20_000, Mutations: [][]byte{raw}})
 	r, err := b.tx.Record(op.Entity, op.Record)
 	if err != nil {
 		t.Fatal(err)
@@ -455,7 +456,7 @@ func TestFSM_SkipsWhatIsInTheFile(t *testing.T) {
 	}
 	want := b.sum()
 	b.crash()
-	if v := b.applyAt(2, e); v.results != nil || v.err != nil || b.sum() != want {
+	if v := b.applyAt(2, e); v.Results != nil || v.Err != nil || b.sum() != want {
 		t.Errorf("an entry in the file was applied again: %+v", v)
 	}
 	p := b.published()
@@ -490,15 +491,15 @@ func TestFSM_CommitsAFullTransaction(t *testing.T) {
 
 func TestFSM_KeepsReportsTrimsAndLevels(t *testing.T) {
 	b := newBench(t)
-	b.must(reportsEntry{Reports: []nodeReport{{1, 5, 4, 9000}, {77, 1, 1, 1}}})
-	b.must(reportsEntry{Reports: []nodeReport{{1, 3, 2, 8000}}})
+	b.must(ReportsEntry{Reports: []NodeReport{{1, 5, 4, 9000}, {77, 1, 1, 1}}})
+	b.must(ReportsEntry{Reports: []NodeReport{{1, 3, 2, 8000}}})
 	if n := b.node(1); n.Cursor != 3 || n.LowBase != 2 || n.SeenMillis != 9000 {
 		t.Errorf("reported: %+v", n)
 	}
-	for _, e := range []entry{trimEntry{3}, trimEntry{2}, activateEntry{2}, activateEntry{1}} {
+	for _, e := range []Entry{TrimEntry{3}, TrimEntry{2}, ActivateEntry{2}, ActivateEntry{1}} {
 		b.must(e)
 	}
-	for name, want := range map[string]byte{metaTrimmed: 3, metaLevel: 2} {
+	for name, want := range map[string]byte{session.MetaTrimmed: 3, session.MetaLevel: 2} {
 		if v, err := b.tx.Meta(name); err != nil || len(v) != 8 || v[7] != want {
 			t.Errorf("%s is %x, %v", name, v, err)
 		}
@@ -510,12 +511,12 @@ func TestFSM_HaltsAtADamagedEntry(t *testing.T) {
 	if err := b.close(); err != nil {
 		t.Fatal(err)
 	}
-	bad := mustEncode(t, trimEntry{5})
+	bad := mustEncode(t, TrimEntry{5})
 	bad[1] ^= 1
-	if v := b.applyAt(2, bad); !errors.Is(v.err, errHalted) {
+	if v := b.applyAt(2, bad); !errors.Is(v.Err, errHalted) {
 		t.Errorf("a damaged entry: %+v", v)
 	}
-	if v := b.applyAt(3, mustEncode(t, trimEntry{5})); !errors.Is(v.err, errHalted) {
+	if v := b.applyAt(3, mustEncode(t, TrimEntry{5})); !errors.Is(v.Err, errHalted) {
 		t.Errorf("an entry after it: %+v", v)
 	}
 	if len(b.fatal) != 1 || !strings.Contains(b.fatal[0].Error(), "entry 2") {

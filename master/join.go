@@ -10,6 +10,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -29,14 +30,14 @@ const joinLimit = 20 * time.Second
 // serveJoin lets one node into the cluster, or says why not. Nobody vouches for
 // the caller but its token.
 func (m *Master) serveJoin(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
-	f, err := receiveFirst(c, conn)
+	f, err := session.ReceiveFirst(c, conn)
 	if err != nil {
 		m.log.Debug("a joining node said nothing", "from", c.RemoteAddr(), "error", err)
 		return
 	}
 	ask, ok := f.(*syncproto.Join)
 	if !ok {
-		m.sendRefusal(conn, unexpected(f))
+		m.sendRefusal(conn, session.Unexpected(f))
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinLimit)
@@ -103,16 +104,17 @@ func (m *Master) planJoin(ask *syncproto.Join) (p joinPlan, err error) {
 		if err := m.checkToken(tok, ask); err != nil {
 			return err
 		}
-		ros, err := m.rosters.at(tx)
+		ros, err := m.server.Rosters().At(tx)
 		if err != nil {
 			return err
 		}
 		p.role, p.site = auth.Role(ask.Role), tok.Value(crm.JoinTokenSite).Str()
-		if p.node, err = ros.place(p.role, p.site, m); err != nil {
+		if p.node, err = m.place(ros, p.role, p.site); err != nil {
 			return err
 		}
-		p.request = p.ops(tok, ask)
-		return nil
+		seen, err := tx.Token(tok)
+		p.request = p.ops(tok, seen, ask)
+		return err
 	})
 	return p, err
 }
@@ -162,18 +164,18 @@ func matches(tok *crm.Record, ask *syncproto.Join) bool {
 // place returns the id of the record that a new node gets. For a site's replica
 // it follows from how many the site has had, so of two that join at once one
 // finds its record made.
-func (r *roster) place(role auth.Role, site string, m *Master) (crm.RecordID, error) {
-	if _, ok := r.sites[site]; !ok {
+func (m *Master) place(r *session.Roster, role auth.Role, site string) (crm.RecordID, error) {
+	if _, ok := r.Sites[site]; !ok {
 		return crm.RecordID{}, &crm.Error{Code: crm.CodeNotFound, Op: "join", Item: site, Message: "there is no such site any more; make it, or make a token for another"}
 	}
 	if role == auth.RoleMaster {
 		return m.newRecordID(), nil
 	}
-	if n, ok := r.replicaOf(site); ok {
+	if n, ok := r.ReplicaOf(site); ok {
 		return crm.RecordID{}, siteTaken(site, n.Node)
 	}
 	had := 0
-	for _, n := range r.nodes {
+	for _, n := range r.Nodes {
 		if n.Site == site && n.Role == auth.RoleReplica {
 			had++
 		}
@@ -186,7 +188,7 @@ func siteTaken(site string, n crm.NodeID) error {
 		Message: fmt.Sprintf("the site has a replica, node %d; a site has one: remove that with `tradepost node remove %d` first", n, n)}
 }
 
-func (p joinPlan) ops(tok *crm.Record, ask *syncproto.Join) crm.Request {
+func (p joinPlan) ops(tok *crm.Record, seen crm.Token, ask *syncproto.Join) crm.Request {
 	cells := []crm.Input{
 		{Field: crm.NodeSite, Value: crm.TextValue(p.site)}, {Field: crm.NodeRole, Value: crm.ChoiceValue(ask.Role)},
 		{Field: crm.NodeSync, Value: crm.TextValue(ask.Sync)}, {Field: crm.NodeHTTP, Value: crm.TextValue(ask.HTTP)},
@@ -196,7 +198,7 @@ func (p joinPlan) ops(tok *crm.Record, ask *syncproto.Join) crm.Request {
 	return crm.Request{Actor: "join:" + ask.TokenID, Intent: "node.join",
 		Guards: []crm.Guard{{Kind: crm.GuardEquals, Entity: crm.EntityJoinToken, Record: tok.ID, Field: crm.JoinTokenStatus, Value: crm.ChoiceValue("open")}},
 		Ops: []crm.Op{
-			{Kind: crm.OpPatch, Entity: crm.EntityJoinToken, Record: tok.ID, Seen: tok.Token(),
+			{Kind: crm.OpPatch, Entity: crm.EntityJoinToken, Record: tok.ID, Seen: seen,
 				Cells: []crm.Input{{Field: crm.JoinTokenStatus, Value: crm.ChoiceValue("used")}}},
 			{Kind: crm.OpCreate, Entity: crm.EntityNode, Record: p.node, Cells: cells},
 		}}
@@ -227,12 +229,12 @@ func (m *Master) joined(p joinPlan, ask *syncproto.Join) (*syncproto.Joined, err
 		if out.Timeline, err = tx.Timeline(); err != nil {
 			return err
 		}
-		ros, err := m.rosters.at(tx)
+		ros, err := m.server.Rosters().At(tx)
 		if err != nil {
 			return err
 		}
 		leader, _, _ := m.ledger.leader()
-		out.Masters = ros.masters(nodeOf(leader))
+		out.Masters = ros.Masters(nodeOf(leader))
 		return nil
 	})
 	if err != nil {
@@ -273,14 +275,14 @@ func refusedBy(err error) error {
 func (m *Master) CreateToken(ctx context.Context, actor, site string, role auth.Role, ttl time.Duration) (auth.JoinString, error) {
 	js := auth.JoinString{CAPin: auth.Pin(m.cfg.CA.Cert)}
 	err := m.ledger.db().View(func(tx *store.Tx) error {
-		ros, err := m.rosters.at(tx)
+		ros, err := m.server.Rosters().At(tx)
 		if err != nil {
 			return err
 		}
 		leader, _, _ := m.ledger.leader()
-		js.Endpoints = ros.masters(nodeOf(leader))
+		js.Endpoints = ros.Masters(nodeOf(leader))
 		js.Endpoints = js.Endpoints[:min(len(js.Endpoints), 16)]
-		return ros.mayJoin(site, role)
+		return mayJoin(ros, site, role)
 	})
 	if err != nil {
 		return js, err
@@ -305,14 +307,14 @@ func (m *Master) CreateToken(ctx context.Context, actor, site string, role auth.
 }
 
 // mayJoin refuses a token that could only be refused later.
-func (r *roster) mayJoin(site string, role auth.Role) error {
-	if _, ok := r.sites[site]; !ok {
+func mayJoin(r *session.Roster, site string, role auth.Role) error {
+	if _, ok := r.Sites[site]; !ok {
 		return &crm.Error{Code: crm.CodeNotFound, Op: "create token", Item: site, Message: "there is no such site; make it first"}
 	}
 	if role != auth.RoleMaster && role != auth.RoleReplica {
 		return &crm.Error{Code: crm.CodeInvalid, Op: "create token", Item: "role", Message: fmt.Sprintf("%q is neither master nor replica", role)}
 	}
-	if n, ok := r.replicaOf(site); ok && role == auth.RoleReplica {
+	if n, ok := r.ReplicaOf(site); ok && role == auth.RoleReplica {
 		return siteTaken(site, n.Node)
 	}
 	return nil

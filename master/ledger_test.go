@@ -58,7 +58,7 @@ func newLab(t *testing.T, voters int, edit func(n int, cfg *ledgerConfig)) *lab 
 	if err := w.ledgers[1].bootstrap(servers); err != nil {
 		t.Fatal(err)
 	}
-	w.mustPropose(timelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: 1000, Site: "hq", City: "Frankfurt", Country: "DE"})
+	w.mustPropose(TimelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: 1000, Site: "hq", City: "Frankfurt", Country: "DE"})
 	return w
 }
 
@@ -159,7 +159,7 @@ func (w *lab) leader() (leading *labLedger) {
 }
 
 // mustPropose proposes to whoever leads until the outcome is known.
-func (w *lab) mustPropose(e entry) []decided {
+func (w *lab) mustPropose(e Entry) []Decided {
 	w.t.Helper()
 	for range 100 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -189,7 +189,7 @@ func (w *lab) settle(nodes ...int) {
 }
 
 // sum returns the accumulator of what a ledger has committed.
-func (w *lab) sum(n int) (sum accumulator) {
+func (w *lab) sum(n int) (sum Accumulator) {
 	w.t.Helper()
 	err := w.ledgers[n].db().View(func(tx *store.Tx) error {
 		rev, err := tx.Rev()
@@ -231,8 +231,8 @@ func (c *writer) mutation(ops ...crm.Op) []byte {
 	return raw
 }
 
-func (c *writer) push(raw ...[]byte) pushEntry {
-	return pushEntry{Node: c.node, Incarnation: c.inc, ReceivedMillis: time.Now().UnixMilli(), Mutations: raw}
+func (c *writer) push(raw ...[]byte) PushEntry {
+	return PushEntry{Node: c.node, Incarnation: c.inc, ReceivedMillis: time.Now().UnixMilli(), Mutations: raw}
 }
 
 // first is the master made by the timeline entry.
@@ -285,7 +285,7 @@ func TestLedger_DecidesAlikeOnEveryMaster(t *testing.T) {
 			if _, _, self := l.leader(); self {
 				continue
 			}
-			if _, _, err := l.propose(t.Context(), trimEntry{1}); crm.CodeOf(err) != crm.CodeNoLeader {
+			if _, _, err := l.propose(t.Context(), TrimEntry{1}); crm.CodeOf(err) != crm.CodeNoLeader {
 				t.Errorf("propose on a follower: %v", err)
 			}
 			if err := l.verify(t.Context()); crm.CodeOf(err) != crm.CodeNoLeader {
@@ -473,7 +473,7 @@ func haltOddOne(t *testing.T, leads bool) {
 	w.mustDecide(c, 1, "c")
 	w.waitFor("the odd one to halt", func() bool { return len(odd.failures()) > 0 })
 	head := odd.head()
-	if _, _, err := odd.propose(t.Context(), trimEntry{1}); leads && !errors.Is(err, errUnknown) && crm.CodeOf(err) != crm.CodeNoLeader {
+	if _, _, err := odd.propose(t.Context(), TrimEntry{1}); leads && !errors.Is(err, errUnknown) && crm.CodeOf(err) != crm.CodeNoLeader {
 		t.Errorf("propose on a halted leader: %v", err)
 	}
 	w.kill(odd)
@@ -579,7 +579,7 @@ func TestLedger_WritesARealLog(t *testing.T) {
 			<-elected
 		}
 		if round == 0 && err == nil {
-			_, _, err = l.propose(t.Context(), timelineEntry{Timeline: 1, Cluster: "c", Node: 1, Site: "hq"})
+			_, _, err = l.propose(t.Context(), TimelineEntry{Timeline: 1, Cluster: "c", Node: 1, Site: "hq"})
 		}
 		if err != nil {
 			t.Fatal(err)

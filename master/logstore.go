@@ -31,6 +31,9 @@ func openLogStore(cfg ledgerConfig, dir string) (logStore, error) {
 	}
 	switch cfg.Log {
 	case logWAL:
+		if err := finishRotation(dir); err != nil {
+			return nil, err
+		}
 		w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(cfg.Logger)))
 		if errors.Is(err, wal.ErrCorrupt) {
 			return nil, fmt.Errorf("open raft log %s: %w: %w", dir, errDamaged, err)

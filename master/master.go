@@ -16,6 +16,7 @@ import (
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/gossip"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -89,25 +90,23 @@ func (c Config) validate() error {
 // sync port, and takes part in Raft on another. Its methods may be called by any
 // goroutine once Open has returned; those that change something need Run.
 type Master struct {
-	cfg      Config
-	id       auth.Identity
-	node     crm.NodeID
-	log      *slog.Logger
-	ledger   *ledger
-	lis      net.Listener
-	tls      *tls.Config
-	gossip   *gossip.Gossip // nil: none
-	clock    *syncproto.Clock
-	author   *author
-	links    *links
-	sessions sessions
-	rosters  rosterCache
-	reports  reports
-	changes  store.Subscribers
-	lag      lag
-	backlog  backlog
-	failed   chan error // capacity 1: why the ledger stopped
-	randMu   sync.Mutex // protects cfg.Rand
+	cfg     Config
+	id      auth.Identity
+	node    crm.NodeID
+	log     *slog.Logger
+	ledger  *ledger
+	lis     net.Listener
+	tls     *tls.Config
+	gossip  *gossip.Gossip // nil: none
+	clock   *syncproto.Clock
+	author  *author
+	links   *links
+	server  *session.Server
+	reports reports
+	changes store.Subscribers
+	lag     lag
+	failed  chan error // capacity 1: why the ledger stopped
+	randMu  sync.Mutex // protects cfg.Rand
 }
 
 // Open opens the files, starts Raft and listens on both ports. Nothing is
@@ -136,8 +135,23 @@ func (m *Master) open() (err error) {
 			return err
 		}
 	}
-	m.ledger, err = openLedger(m.ledgerConfig())
-	return err
+	if m.ledger, err = openLedger(m.ledgerConfig()); err != nil {
+		return err
+	}
+	m.server = session.New(m.sessionConfig())
+	return nil
+}
+
+func (m *Master) sessionConfig() session.Config {
+	return session.Config{
+		Cluster: m.id.Cluster, DB: m.ledger.db(), Upstream: upstream{m}, Head: m.ledger.head, Changed: m.ledger.changed,
+		Leader: func() (crm.NodeID, bool) {
+			id, _, self := m.ledger.leader()
+			return nodeOf(id), self
+		},
+		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
+		Observe: m.cfg.Metrics.sessions(),
+	}
 }
 
 func (m *Master) ledgerConfig() ledgerConfig {
@@ -215,12 +229,8 @@ func (m *Master) Close() error {
 	return errors.Join(errs...)
 }
 
-const (
-	// strangers is how many connections may be in their handshake at once.
-	strangers = 256
-	// firstFrame bounds the time from the end of TLS's handshake to the first frame.
-	firstFrame = 10 * time.Second
-)
+// strangers is how many connections may be in their handshake at once.
+const strangers = 256
 
 // accept serves connections to the sync port until ctx ends, and then waits for
 // them.
@@ -276,7 +286,7 @@ func (m *Master) serve(ctx context.Context, raw net.Conn, shaken func()) {
 		m.serveMaster(ctx, conn, id)
 		return
 	}
-	m.serveReplica(ctx, c, conn, id)
+	m.server.Serve(ctx, c, conn, id)
 }
 
 func (m *Master) shake(ctx context.Context, c *tls.Conn) error {
@@ -285,16 +295,19 @@ func (m *Master) shake(ctx context.Context, c *tls.Conn) error {
 	return c.HandshakeContext(ctx)
 }
 
-// receiveFirst waits for a connection's first frame, but not for ever.
-func receiveFirst(c net.Conn, conn *syncproto.Conn) (syncproto.Frame, error) {
-	if err := c.SetReadDeadline(time.Now().Add(firstFrame)); err != nil {
-		return nil, err
-	}
-	f, err := conn.Receive()
-	if err != nil {
-		return nil, err
-	}
-	return f, c.SetReadDeadline(time.Time{})
+// standing reads where a node stands.
+func (m *Master) standing(n crm.NodeID) (session.Standing, error) { return m.server.Standing(n) }
+
+// facts returns a node's record as this master knows it.
+func (m *Master) facts(n crm.NodeID) (session.NodeFacts, bool) {
+	s, err := m.standing(n)
+	return s.Facts, err == nil && s.Listed
+}
+
+// sendRefusal ends a conversation. Whether the peer hears it is its affair.
+func (m *Master) sendRefusal(conn *syncproto.Conn, why error) {
+	m.log.Info("a peer was refused", "error", why)
+	conn.Send(session.Refusal(why))
 }
 
 // jitter returns a random duration below bound.

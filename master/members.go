@@ -11,6 +11,7 @@ import (
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/gossip"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -20,6 +21,8 @@ const (
 	memberEvery = time.Second
 	// voterLag is how many Revs a new master may be behind when it becomes a voter.
 	voterLag = 1000
+	// memberTimeout bounds one step.
+	memberTimeout = 10 * time.Second
 )
 
 // A Member is a node of the cluster as this master knows it. Zero values mean
@@ -55,16 +58,16 @@ type Member struct {
 func (m *Master) Members(ctx context.Context) ([]Member, error) {
 	var out []Member
 	err := m.ledger.db().View(func(tx *store.Tx) error {
-		ros, err := m.rosters.at(tx)
+		ros, err := m.server.Rosters().At(tx)
 		if err != nil {
 			return err
 		}
-		for _, id := range sortedKeys(ros.nodes) {
+		for _, id := range sortedKeys(ros.Nodes) {
 			st, _, err := tx.Node(id)
 			if err != nil {
 				return err
 			}
-			out = append(out, memberOf(ros.nodes[id], st))
+			out = append(out, memberOf(ros.Nodes[id], st))
 		}
 		return ctx.Err()
 	})
@@ -79,7 +82,7 @@ func (m *Master) Members(ctx context.Context) ([]Member, error) {
 	return out, nil
 }
 
-func memberOf(n nodeFacts, st store.NodeState) Member {
+func memberOf(n session.NodeFacts, st store.NodeState) Member {
 	out := Member{Node: n.Node, Role: n.Role, Site: n.Site, City: n.City, Active: n.Active, Sync: n.Sync, HTTP: n.HTTP,
 		Incarnation: st.Incarnation, LastSeq: st.LastSeq, Frozen: st.Frozen, Cursor: st.Cursor}
 	if st.SeenMillis != 0 {
@@ -102,13 +105,13 @@ func (m *Master) addRaft(ctx context.Context, list []Member) error {
 
 func (m *Master) addSessions(list []Member) {
 	head := m.ledger.head()
-	live := map[crm.NodeID]*session{}
-	for _, s := range m.sessions.list() {
-		live[s.node] = s
+	live := map[crm.NodeID]session.Status{}
+	for _, s := range m.server.Sessions() {
+		live[s.Node] = s
 	}
 	for i := range list {
-		if s := live[list[i].Node]; s != nil {
-			s.describe(&list[i])
+		if s, ok := live[list[i].Node]; ok {
+			describe(&list[i], s)
 		}
 		if list[i].Role == auth.RoleReplica {
 			list[i].LagRevs = head - min(head, list[i].Cursor)
@@ -117,13 +120,11 @@ func (m *Master) addSessions(list []Member) {
 }
 
 // describe fills in what a session knows better than the decided records.
-func (s *session) describe(to *Member) {
-	if q, ok := s.clock.quickest(); ok {
-		to.RTT, to.Offset = q.rtt, q.offset
+func describe(to *Member, s session.Status) {
+	if s.RTT != 0 || s.Offset != 0 {
+		to.RTT, to.Offset = s.RTT, s.Offset
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	to.Session, to.Since, to.Cursor, to.Seen = true, s.since, s.applied, s.heard
+	to.Session, to.Since, to.Cursor, to.Seen = true, s.Since, s.Applied, s.Heard
 }
 
 func (m *Master) addGossip(list []Member) {
@@ -242,25 +243,25 @@ func (m *Master) RemoveNode(ctx context.Context, actor string, n crm.NodeID) err
 }
 
 // removable returns a node that may be removed.
-func (m *Master) removable(n crm.NodeID) (nodeFacts, error) {
+func (m *Master) removable(n crm.NodeID) (session.NodeFacts, error) {
 	s, err := m.standing(n)
 	if err != nil {
-		return nodeFacts{}, err
+		return session.NodeFacts{}, err
 	}
 	item := fmt.Sprintf("node %d", n)
-	if !s.listed || !s.facts.Active {
-		return nodeFacts{}, &crm.Error{Code: crm.CodeNotFound, Op: "remove node", Item: item, Message: "the cluster has no such node"}
+	if !s.Listed || !s.Facts.Active {
+		return session.NodeFacts{}, &crm.Error{Code: crm.CodeNotFound, Op: "remove node", Item: item, Message: "the cluster has no such node"}
 	}
 	others := 0
-	for _, o := range s.roster.nodes {
+	for _, o := range s.Roster.Nodes {
 		if o.Role == auth.RoleMaster && o.Active && o.Node != n {
 			others++
 		}
 	}
-	if s.facts.Role == auth.RoleMaster && others == 0 {
-		return nodeFacts{}, &crm.Error{Code: crm.CodeForbidden, Op: "remove node", Item: item, Message: "it is the only master; let another one join first"}
+	if s.Facts.Role == auth.RoleMaster && others == 0 {
+		return session.NodeFacts{}, &crm.Error{Code: crm.CodeForbidden, Op: "remove node", Item: item, Message: "it is the only master; let another one join first"}
 	}
-	return s.facts, nil
+	return s.Facts, nil
 }
 
 func (m *Master) awaitRemoval(ctx context.Context, n crm.NodeID) error {
@@ -285,7 +286,7 @@ func (m *Master) awaitRemoval(ctx context.Context, n crm.NodeID) error {
 // Freeze refuses a node's edits from now on; with reason "" they are taken
 // again. Only the leader can.
 func (m *Master) Freeze(ctx context.Context, n crm.NodeID, reason string) error {
-	_, _, err := m.ledger.propose(ctx, freezeEntry{Node: n, Reason: reason})
+	_, _, err := m.ledger.propose(ctx, FreezeEntry{Node: n, Reason: reason})
 	return err
 }
 
@@ -300,7 +301,7 @@ func (m *Master) memberLoop(ctx context.Context) error {
 		if _, _, self := m.ledger.leader(); !self {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, linkTimeout)
+		ctx, cancel := context.WithTimeout(ctx, memberTimeout)
 		defer cancel()
 		if err := m.tendMembers(ctx); err != nil {
 			m.log.Debug("the masters' configuration was not changed", "error", err)
@@ -328,7 +329,7 @@ func (m *Master) announce(ctx context.Context) error {
 		return nil
 	}
 	m.log.Info("this master's addresses changed; its record follows", "fields", len(cells))
-	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
 	defer cancel()
 	r, err := m.Commit(ctx, crm.Request{Actor: "cluster", Intent: "node.announce", Ops: []crm.Op{{Kind: crm.OpPatch, Entity: crm.EntityNode, Record: n.Record, Seen: n.Token, Cells: cells}}})
 	if err != nil {
@@ -349,12 +350,12 @@ func (m *Master) tendMembers(ctx context.Context) error {
 	known := map[crm.NodeID]raft.Server{}
 	for _, srv := range servers {
 		known[nodeOf(srv.ID)] = srv
-		if n, listed := s.roster.nodes[nodeOf(srv.ID)]; listed && !n.Active {
+		if n, listed := s.Roster.Nodes[nodeOf(srv.ID)]; listed && !n.Active {
 			return m.expel(ctx, n.Node)
 		}
 	}
-	for _, id := range sortedKeys(s.roster.nodes) {
-		n := s.roster.nodes[id]
+	for _, id := range sortedKeys(s.Roster.Nodes) {
+		n := s.Roster.Nodes[id]
 		if !n.Active || n.Role != auth.RoleMaster || n.Raft == "" {
 			continue
 		}
@@ -376,7 +377,7 @@ func (m *Master) expel(ctx context.Context, n crm.NodeID) error {
 
 // seat takes the next step towards making a master a voter at its address, and
 // reports whether there was one.
-func (m *Master) seat(ctx context.Context, n nodeFacts, now raft.Server) (done bool, err error) {
+func (m *Master) seat(ctx context.Context, n session.NodeFacts, now raft.Server) (done bool, err error) {
 	switch {
 	case now.ID == "":
 		m.log.Info("a master begins to follow", "node", n.Node, "address", n.Raft)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/gossip"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -23,7 +24,7 @@ type Metrics struct {
 	commit, batch                        *prometheus.HistogramVec
 	size, freePages, openReads           *prometheus.GaugeVec
 	lagSeconds, lagEntries, appliedIndex prometheus.Gauge
-	sessions                             prometheus.Gauge
+	connected                            prometheus.Gauge
 	peerLag                              *prometheus.GaugeVec
 	bytes, items                         *prometheus.CounterVec
 	ack, rtt                             *prometheus.HistogramVec
@@ -34,6 +35,7 @@ type Metrics struct {
 	health                               prometheus.Gauge
 	joins                                *prometheus.CounterVec
 	verified, distrusted                 prometheus.Counter
+	repairs                              *prometheus.CounterVec
 }
 
 // NewMetrics makes the collectors and registers them with reg; nil registers
@@ -57,13 +59,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		lagSeconds:    gauge("replication_lag_seconds", "How long ago this master was known to be where the leader was."),
 		lagEntries:    gauge("replication_lag_entries", "Revs between the leader's head and this master's."),
 		appliedIndex:  gauge("replication_applied_index", "The last Rev committed here."),
-		sessions:      gauge("replication_sessions", "Replicas connected to this master."),
+		connected:     gauge("replication_sessions", "Replicas connected to this master."),
 		peerLag:       gauges("replication_peer_lag_entries", "Revs between this master's head and a replica's Cursor.", "peer_site"),
 		bytes:         counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "peer_site", "dir"),
 		items:         counters("replication_items_total", "Records sent to replicas.", "kind"),
 		ack:           histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
 		rtt:           histograms("wan_rtt_seconds", "Round trips to other sites.", "peer_site", "proto"),
 		handshakes:    attempts.MustCurryWith(prometheus.Labels{"method": "sync"}),
+		repairs:       counters("replication_repairs_total", "Repairs that replicas asked for, answered, and territories refused in them.", "result"),
 		joins:         attempts.MustCurryWith(prometheus.Labels{"method": "join"}),
 		conflicts:     counters("conflicts_total", "Edits that met another one, by what became of them.", "entity", "rule"),
 		unresolved:    gauge("conflict_unresolved", "Entries of the attention list that wait for a person."),
@@ -77,8 +80,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(attempts, m.isLeader, m.hasLeader, m.term, m.leaderChanges, m.decided, m.applied, m.appended, m.snapshot, m.commit, m.batch,
-			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.sessions, m.peerLag, m.bytes, m.items, m.ack, m.rtt,
-			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.verified, m.distrusted)
+			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.ack, m.rtt,
+			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.repairs, m.verified, m.distrusted)
 	}
 	return m
 }
@@ -99,8 +102,24 @@ func (m *Metrics) observer() observer {
 			}
 		},
 		Panicked: func(crm.NodeID, crm.Seq, any) { m.panicked.Inc() },
-		Diverged: func(uint64, []stateVote) { m.mismatch.Inc() },
+		Diverged: func(uint64, []StateVote) { m.mismatch.Inc() },
 		Verified: m.verified.Inc, Distrusted: func(error) { m.distrusted.Inc() },
+	}
+}
+
+// sessions returns the hooks of who serves replicas.
+func (m *Metrics) sessions() session.Observer {
+	return session.Observer{
+		Handshake: func(answer syncproto.Kind) { m.handshakes.WithLabelValues(answer.String()).Inc() },
+		Batch:     m.sent,
+		RTT: func(site string, rtt time.Duration) {
+			m.rtt.WithLabelValues(site, "sync").Observe(rtt.Seconds())
+		},
+		Repair: func(what string) { m.repairs.WithLabelValues(what).Inc() },
+		Bytes: func(site string, in, out int64) {
+			m.bytes.WithLabelValues(site, "in").Add(float64(in))
+			m.bytes.WithLabelValues(site, "out").Add(float64(out))
+		},
 	}
 }
 
@@ -139,13 +158,10 @@ func (m *Master) measure() {
 }
 
 func (m *Master) measureSessions() {
-	list, head := m.sessions.list(), m.ledger.head()
-	m.cfg.Metrics.sessions.Set(float64(len(list)))
+	list, head := m.server.Sessions(), m.ledger.head()
+	m.cfg.Metrics.connected.Set(float64(len(list)))
 	for _, s := range list {
-		s.mu.Lock()
-		lag := head - min(head, s.applied)
-		s.mu.Unlock()
-		m.cfg.Metrics.peerLag.WithLabelValues(s.site).Set(float64(lag))
+		m.cfg.Metrics.peerLag.WithLabelValues(s.Site).Set(float64(head - min(head, s.Applied)))
 	}
 }
 

@@ -8,26 +8,12 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 )
 
 // errUnknown is in the chain of a proposal's error if the proposal may yet be
 // decided: propose it again, a repeat does no harm.
-var errUnknown = errors.New("the outcome is unknown")
-
-// errHalted is the error of a ledger that has called Fatal.
-var errHalted = errors.New("this master has stopped over a failure")
-
-// A decided is what became of one Mutation of a push, or of an admit. Of
-// Duplicate, Gap, Fork and Fenced at most one is set, and then Outcome is not a
-// new decision.
-type decided struct {
-	crm.Outcome
-	Duplicate bool            // decided before; Outcome is that one, its Rev 0 if it was accepted
-	Gap       crm.Seq         // if not 0: the Seq that is expected
-	Fork      bool            // the node is frozen: its history forked
-	Fenced    crm.Incarnation // if not 0: the node's current incarnation, which the push lacks
-	Admitted  crm.Incarnation // of an admit: the node's new incarnation
-}
+var errUnknown = session.ErrUnknown
 
 // await starts a call of Raft and waits for it, or for ctx, which leaves the
 // call to end by itself.
@@ -88,14 +74,14 @@ func unknown(op string, err error) error {
 	return &crm.Error{Code: crm.CodeTimeout, Op: op, Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
 }
 
-// propose puts e into the Raft log and returns what was decided, one decided
+// propose puts e into the Raft log and returns what was decided, one Decided
 // for each Mutation of a push up to the first gap, fork or fence, and the Raft
 // index. It returns before the decision is committed to bbolt. Errors: of code
 // no_leader on any master but the leader, too_large; any in whose chain
 // errUnknown is leaves the outcome open; other codes mean that the entry was
 // refused by every master alike.
-func (l *ledger) propose(ctx context.Context, e entry) ([]decided, uint64, error) {
-	b, err := encodeEntry(e)
+func (l *ledger) propose(ctx context.Context, e Entry) ([]Decided, uint64, error) {
+	b, err := EncodeEntry(e)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -108,14 +94,14 @@ func (l *ledger) propose(ctx context.Context, e entry) ([]decided, uint64, error
 		}
 		return nil, 0, err
 	}
-	v := f.Response().(verdict)
+	v := f.Response().(Verdict)
 	if observe := l.cfg.Observe.Decided; observe != nil {
 		observe(l.cfg.Now().Sub(start))
 	}
-	if errors.Is(v.err, errHalted) {
-		return nil, f.Index(), l.outcome("propose entry", v.err)
+	if errors.Is(v.Err, errHalted) {
+		return nil, f.Index(), l.outcome("propose entry", v.Err)
 	}
-	return v.results, f.Index(), v.err
+	return v.Results, f.Index(), v.Err
 }
 
 // verify returns nil if this master led the cluster at some instant after the

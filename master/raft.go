@@ -90,7 +90,7 @@ type observer struct {
 	Leader   func(id raft.ServerID)                       // a leader was found, or lost: ""
 	Frozen   func(node crm.NodeID, reason string)         // a node was frozen or, with "", thawed
 	Panicked func(node crm.NodeID, seq crm.Seq, what any) // a decision that panicked and was rejected
-	Diverged func(raftIndex uint64, votes []stateVote)    // masters disagree about the state at a mark
+	Diverged func(raftIndex uint64, votes []StateVote)    // masters disagree about the state at a mark
 
 	Verified   func()             // a range of the Raft log is as the leader wrote it
 	Distrusted func(reason error) // this master's files are damaged or differ from the others'

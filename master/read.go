@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -112,7 +113,7 @@ func (m *Master) askLeader(ctx context.Context) (crm.Rev, error) {
 		return rev, err
 	}
 	if id == "" {
-		return 0, errNoLeader("ask the leader")
+		return 0, session.NoLeader("ask the leader")
 	}
 	a, err := m.askMaster(ctx, nodeOf(id))
 	if err != nil {
@@ -126,15 +127,7 @@ func (m *Master) askLeader(ctx context.Context) (crm.Rev, error) {
 }
 
 func (m *Master) askMaster(ctx context.Context, n crm.NodeID) (*syncproto.Answer, error) {
-	f, err := m.links.call(ctx, n, func(id uint64) syncproto.Frame { return &syncproto.Ask{ID: id, What: syncproto.AskLeader} })
-	if err != nil {
-		return nil, err
-	}
-	a, ok := f.(*syncproto.Answer)
-	if !ok {
-		return nil, unexpected(f)
-	}
-	return a, nil
+	return m.links.to(n).Ask(ctx, syncproto.AskLeader)
 }
 
 func (m *Master) freshness(tx *store.Tx) (f crm.Freshness, err error) {
@@ -214,4 +207,25 @@ func (m *Master) lookBehind(ctx context.Context) {
 		m.cfg.Metrics.lagSeconds.Set(m.now().Sub(asOf).Seconds())
 	}
 	m.measure()
+}
+
+// waitFor returns when ok holds of the committed state. It is asked again after
+// each commit.
+func (m *Master) waitFor(ctx context.Context, what string, ok func(*store.Tx) (bool, error)) error {
+	for {
+		changed := m.ledger.changed()
+		done := false
+		err := m.ledger.db().View(func(tx *store.Tx) (err error) {
+			done, err = ok(tx)
+			return err
+		})
+		if err != nil || done {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &crm.Error{Code: crm.CodeStale, Op: "wait for " + what, Message: "this master did not get there in time", Err: ctx.Err()}
+		}
+	}
 }

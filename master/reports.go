@@ -1,12 +1,16 @@
 package master
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -21,7 +25,7 @@ const (
 	// silentAfter is when a replica is no longer waited for: its base is sent whole
 	// when it comes back; its edits are taken as ever.
 	silentAfter = 90 * 24 * time.Hour
-	// reportsPerEntry keeps an entry of reports well below maxEntry.
+	// reportsPerEntry keeps an entry of reports well below MaxEntry.
 	reportsPerEntry = 4096
 )
 
@@ -30,23 +34,23 @@ const (
 // Hello only.
 type reports struct {
 	mu      sync.Mutex // protects pending
-	pending map[crm.NodeID]nodeReport
+	pending map[crm.NodeID]NodeReport
 }
 
 func (r *reports) note(n crm.NodeID, cursor, lowBase crm.Rev, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pending == nil {
-		r.pending = map[crm.NodeID]nodeReport{}
+		r.pending = map[crm.NodeID]NodeReport{}
 	}
-	r.pending[n] = nodeReport{Node: n, Cursor: cursor, LowBase: lowBase, SeenMillis: now}
+	r.pending[n] = NodeReport{Node: n, Cursor: cursor, LowBase: lowBase, SeenMillis: now}
 }
 
 // take removes and returns the reports heard since oldest.
-func (r *reports) take(oldest int64) []nodeReport {
+func (r *reports) take(oldest int64) []NodeReport {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []nodeReport
+	var out []NodeReport
 	for _, id := range sortedKeys(r.pending) {
 		if p := r.pending[id]; p.SeenMillis >= oldest && len(out) < reportsPerEntry {
 			out = append(out, p)
@@ -62,24 +66,22 @@ func (m *Master) reportLoop(ctx context.Context) error {
 		if err := m.countOpen(); err != nil {
 			m.log.Warn("the attention list could not be counted", "error", err)
 		}
-		for _, s := range m.sessions.list() {
-			s.stillThere()
-		}
+		m.noteSessions()
 		list := m.reports.take(m.now().Add(-reportAge).UnixMilli())
 		if _, _, self := m.ledger.leader(); !self || len(list) == 0 {
 			return
 		}
-		if _, _, err := m.ledger.propose(ctx, reportsEntry{Reports: list}); err != nil {
+		if _, _, err := m.ledger.propose(ctx, ReportsEntry{Reports: list}); err != nil {
 			m.log.Debug("reports of replicas were not logged", "error", err)
 		}
 	})
 }
 
-// stillThere reports a replica that has nothing new to say but lives.
-func (s *session) stillThere() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.m.reports.note(s.node, s.applied, s.lowBase, s.heard.UnixMilli())
+// noteSessions reports the replicas that have nothing new to say but live.
+func (m *Master) noteSessions() {
+	for _, s := range m.server.Sessions() {
+		m.reports.note(s.Node, s.Applied, s.LowBase, s.Heard.UnixMilli())
+	}
 }
 
 // every calls fn now and then until ctx ends.
@@ -111,7 +113,7 @@ func (m *Master) trim(ctx context.Context) error {
 	}
 	var low, trimmed crm.Rev
 	err := m.ledger.db().View(func(tx *store.Tx) (err error) {
-		if trimmed, err = trimmedIn(tx); err != nil {
+		if trimmed, err = session.TrimmedIn(tx); err != nil {
 			return err
 		}
 		low, err = m.watermark(tx)
@@ -121,7 +123,7 @@ func (m *Master) trim(ctx context.Context) error {
 		return err
 	}
 	m.log.Info("tombstones and markers are dropped", "upto", low)
-	_, _, err = m.ledger.propose(ctx, trimEntry{Rev: low})
+	_, _, err = m.ledger.propose(ctx, TrimEntry{Rev: low})
 	return err
 }
 
@@ -130,7 +132,7 @@ func (m *Master) trim(ctx context.Context) error {
 // admitted has applied, or may still refer to. One that bootstraps holds it at
 // 0, because records it has staged may be deleted meanwhile.
 func (m *Master) watermark(tx *store.Tx) (crm.Rev, error) {
-	ros, err := m.rosters.at(tx)
+	ros, err := m.server.Rosters().At(tx)
 	if err != nil {
 		return 0, err
 	}
@@ -139,7 +141,7 @@ func (m *Master) watermark(tx *store.Tx) (crm.Rev, error) {
 		return 0, err
 	}
 	longAgo := m.now().Add(-silentAfter).UnixMilli()
-	for _, n := range ros.nodes {
+	for _, n := range ros.Nodes {
 		if !n.Active || n.Role != auth.RoleReplica {
 			continue
 		}
@@ -157,3 +159,5 @@ func (m *Master) watermark(tx *store.Tx) (crm.Rev, error) {
 	}
 	return low, nil
 }
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

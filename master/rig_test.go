@@ -402,7 +402,11 @@ func (b *branch) dial(m *rigMaster, h *syncproto.Hello) (syncproto.Frame, error)
 	if err := b.conn.Send(h); err != nil {
 		return nil, err
 	}
-	return b.conn.Receive()
+	f, err := b.conn.Receive()
+	if w, ok := f.(*syncproto.Welcome); ok {
+		b.conn.Speak(w.Proto)
+	}
+	return f, err
 }
 
 // connect opens a session and wants a welcome.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
@@ -36,8 +37,8 @@ func TestSession_TurnsAway(t *testing.T) {
 			edit func(*syncproto.Hello)
 			code crm.Code
 		}{
-			{"another cluster", warsaw.cert, func(h *syncproto.Hello) { h.Cluster = "c2" }, CodeWrongCluster},
-			{"another node", warsaw.cert, func(h *syncproto.Hello) { h.Node = crm.NodeID(madrid.cert.Identity.Node) }, CodeWrongNode},
+			{"another cluster", warsaw.cert, func(h *syncproto.Hello) { h.Cluster = "c2" }, session.CodeWrongCluster},
+			{"another node", warsaw.cert, func(h *syncproto.Hello) { h.Node = crm.NodeID(madrid.cert.Identity.Node) }, session.CodeWrongNode},
 			{"a newer protocol", warsaw.cert, func(h *syncproto.Hello) { h.ProtoMin, h.ProtoMax = 90, 91 }, syncproto.CodeVersion},
 			{"no record", stranger, func(h *syncproto.Hello) { h.Node = 99 }, crm.CodeForbidden},
 			{"another site", moved, func(*syncproto.Hello) {}, crm.CodeForbidden},
@@ -217,7 +218,7 @@ func TestSession_SilentReplicaIsHungUpOn(t *testing.T) {
 		if f := b.frame(); f != nil {
 			t.Errorf("got %s", f.Kind())
 		}
-		if n := len(r.leader().sessions.list()); n != 0 {
+		if n := len(r.leader().server.Sessions()); n != 0 {
 			t.Errorf("%d sessions are left", n)
 		}
 	})
@@ -234,22 +235,8 @@ func TestSession_SecondOneReplacesTheFirst(t *testing.T) {
 		defer twin.hangUp()
 		for f := b.frame(); f != nil; f = b.frame() {
 		}
-		if list := m.sessions.list(); len(list) != 1 {
+		if list := m.server.Sessions(); len(list) != 1 {
 			t.Errorf("%d sessions", len(list))
 		}
 	})
-}
-
-func TestOffsets_QuickestRoundTripCounts(t *testing.T) {
-	var o offsets
-	o.guess(7000)
-	if got := o.best(); got != 7000 {
-		t.Errorf("before any sample %d", got)
-	}
-	o.sample(-200e6, 90e6)
-	o.sample(-100e6, 30e6)
-	o.sample(-300e6, 120e6)
-	if got := o.best(); got != -100 {
-		t.Errorf("best %d ms, want -100", got)
-	}
 }

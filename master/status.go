@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -39,7 +40,7 @@ type RaftStatus struct {
 // Status returns how this master is now.
 func (m *Master) Status() Status {
 	s := Status{Cluster: m.id.Cluster, Site: m.id.Site, City: m.cfg.City, Node: m.node, Head: m.ledger.head(), AsOf: m.asOf(),
-		Sessions: len(m.sessions.list()), Store: m.ledger.db().Stats()}
+		Sessions: len(m.server.Sessions()), Store: m.ledger.db().Stats()}
 	leader, _, self := m.ledger.leader()
 	s.Leader, s.Leads = nodeOf(leader), self
 	stats := m.ledger.stats()
@@ -66,7 +67,7 @@ func (m *Master) Ready() error {
 		return &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this master has no data yet; it waits for the others, or for `tradepost init`"}
 	}
 	if id, _, _ := m.ledger.leader(); id == "" {
-		return errNoLeader("serve")
+		return session.NoLeader("serve")
 	}
 	return nil
 }

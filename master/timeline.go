@@ -16,25 +16,25 @@ const (
 
 // timeline begins the cluster. All its records are the decision Rev 1. A repeat
 // is answered as the first one was; another timeline is refused.
-func (f *fsm) timeline(e timelineEntry) (verdict, error) {
-	done := decided{Outcome: crm.Outcome{Node: e.Node, Rev: 1, Kind: crm.Accepted}, Admitted: 1}
+func (f *FSM) timeline(e TimelineEntry) (Verdict, error) {
+	done := Decided{Outcome: crm.Outcome{Node: e.Node, Rev: 1, Kind: crm.Accepted}, Admitted: 1}
 	t, err := f.tx.Timeline()
 	if err != nil {
-		return verdict{}, err
+		return Verdict{}, err
 	}
 	switch {
 	case t == e.Timeline && t != 0:
 		done.Duplicate = true
-		return verdict{results: []decided{done}}, nil
+		return Verdict{Results: []Decided{done}}, nil
 	case t != 0:
 		return refuse(crm.CodeExists, "begin cluster", e.Node, "the cluster exists already"), nil
 	case e.Timeline == 0 || e.Node == 0 || e.Site == "" || e.Cluster == "":
 		return refuse(crm.CodeInvalid, "begin cluster", e.Node, "timeline, cluster, node and site are needed"), nil
 	}
-	return verdict{results: []decided{done}}, f.beginTimeline(e)
+	return Verdict{Results: []Decided{done}}, f.beginTimeline(e)
 }
 
-func (f *fsm) beginTimeline(e timelineEntry) error {
+func (f *FSM) beginTimeline(e TimelineEntry) error {
 	f.rev++
 	if err := f.put(crm.Decision{Writes: e.records(f.rev, f.tx.Schema().Version), Outcome: crm.Outcome{Kind: crm.Accepted}}); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (f *fsm) beginTimeline(e timelineEntry) error {
 
 // records returns what a new cluster holds: its two territories, the first site
 // and the first master.
-func (e timelineEntry) records(rev, schema crm.Rev) []*crm.Record {
+func (e TimelineEntry) records(rev, schema crm.Rev) []*crm.Record {
 	made := func(entity crm.EntityID, name string, values map[crm.FieldID]crm.Value) *crm.Record {
 		r := &crm.Record{Entity: entity, Territory: crm.Shared, Schema: schema, Entered: rev,
 			ID:    madeID(sha256.Sum256(fmt.Appendf(nil, "tradepost %s %d %s", e.Cluster, entity, name))),

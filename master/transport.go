@@ -230,7 +230,7 @@ func (c *tracked) hear() (byte, error) {
 
 // A voteCast is a master's accumulator at a mark, on its way to the leader.
 type voteCast struct {
-	stateVote
+	StateVote
 	raftIndex uint64
 }
 

@@ -85,11 +85,11 @@ func TestStream_TakesAVoteInTheVotersNameOnly(t *testing.T) {
 		voter := w.ledgers[leader.n%3+1]
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		own := voteCast{stateVote{crm.NodeID(voter.n), accumulator{1}}, 1 << 40}
+		own := voteCast{StateVote{crm.NodeID(voter.n), Accumulator{1}}, 1 << 40}
 		if err := voter.stream.sendVote(ctx, raftAddress(leader.n), own); err != nil {
 			t.Errorf("an honest vote: %v", err)
 		}
-		forged := voteCast{stateVote{crm.NodeID(leader.n), accumulator{2}}, 1 << 40}
+		forged := voteCast{StateVote{crm.NodeID(leader.n), Accumulator{2}}, 1 << 40}
 		if err := voter.stream.sendVote(ctx, raftAddress(leader.n), forged); err == nil {
 			t.Error("a vote in another's name was taken")
 		}
@@ -127,7 +127,7 @@ func TestStream_ShedsSilentConnections(t *testing.T) {
 func TestPoll_ForgetsOldVotes(t *testing.T) {
 	var p poll
 	for i := range uint64(100) {
-		p.add(voteCast{stateVote{Node: 2}, i})
+		p.add(voteCast{StateVote{Node: 2}, i})
 	}
 	if len(p.votes) != keptMarks {
 		t.Errorf("%d marks are kept", len(p.votes))
@@ -138,14 +138,14 @@ func TestPoll_ForgetsOldVotes(t *testing.T) {
 }
 
 func TestMajority(t *testing.T) {
-	vote := func(sums ...byte) (votes []stateVote) {
+	vote := func(sums ...byte) (votes []StateVote) {
 		for i, s := range sums {
-			votes = append(votes, stateVote{crm.NodeID(i + 1), accumulator{s}})
+			votes = append(votes, StateVote{crm.NodeID(i + 1), Accumulator{s}})
 		}
 		return votes
 	}
 	for _, x := range []struct {
-		votes []stateVote
+		votes []StateVote
 		sum   byte
 		n     int
 	}{

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -32,6 +33,14 @@ type Settings struct {
 	LogLevel    string    `yaml:"log_level"`    // debug, info (default), warn, error
 	LogFormat   string    `yaml:"log_format"`   // text (default) or json
 	OpenMetrics bool      `yaml:"open_metrics"` // serve /metrics without a token
+	Scrub       Scrub     `yaml:"scrub"`        // background verification of the node's files
+}
+
+// Scrub says how the node verifies its files in the background. It reads a little
+// at a time and waits while the node is busy.
+type Scrub struct {
+	Every       time.Duration `yaml:"every"`         // a round over each file takes so long; default 24h, 0s switches it off
+	MBPerSecond int           `yaml:"mb_per_second"` // at most, of each file; default 4
 }
 
 // Addresses are host:port pairs. An empty Gossip switches gossip off.
@@ -48,6 +57,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Dir: "tradepost-data", Preset: "region", RaftLog: "wal", LogLevel: "info", LogFormat: "text",
 		Listen: Addresses{Sync: "127.0.0.1:7400", Raft: "127.0.0.1:7401", HTTP: "127.0.0.1:8400"},
+		Scrub:  Scrub{Every: 24 * time.Hour, MBPerSecond: 4},
 	}
 }
 
@@ -125,6 +135,12 @@ func (s *Settings) Validate() error {
 	}
 	if !slices.Contains([]string{"text", "json"}, s.LogFormat) {
 		return badSetting("log_format", "%q is not text or json", s.LogFormat)
+	}
+	if s.Scrub.Every < 0 || s.Scrub.Every > 0 && s.Scrub.Every < time.Minute {
+		return badSetting("scrub.every", "%v is not 1m or more, or 0s for no scrub", s.Scrub.Every)
+	}
+	if s.Scrub.Every > 0 && s.Scrub.MBPerSecond < 1 {
+		return badSetting("scrub.mb_per_second", "%d is not 1 or more", s.Scrub.MBPerSecond)
 	}
 	return s.validateAddresses()
 }

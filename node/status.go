@@ -52,19 +52,25 @@ type StoreStatus struct {
 
 // A ReplicaStatus is what only a replica has to say.
 type ReplicaStatus struct {
-	Connected    bool              `json:"connected"`
-	Master       string            `json:"master,omitempty"`    // address of the master in session, or of the last one
-	Trouble      string            `json:"trouble,omitempty"`   // why there is no session
-	Code         crm.Code          `json:"code,omitempty"`      // of Trouble
-	RTTMillis    float64           `json:"rtt_ms,omitempty"`    // to the master; 0: unmeasured
-	OffsetMillis float64           `json:"offset_ms,omitempty"` // how far the master's clock is ahead
-	Cursor       crm.Rev           `json:"cursor"`              // the base holds everything up to here
-	Decided      crm.Seq           `json:"decided"`             // this node's edits up to here are decided
-	Outbox       OutboxStatus      `json:"outbox"`
-	Verified     crm.Rev           `json:"verified"`          // the last Rev at which digests were compared and equal
-	Suspect      []crm.TerritoryID `json:"suspect,omitempty"` // territories found to differ, not repaired yet
-	Staged       crm.Rev           `json:"staged,omitempty"`  // a catch-up or bootstrap has come this far
-	Target       crm.Rev           `json:"target,omitempty"`  // where it leads
+	Connected       bool              `json:"connected"`
+	Master          string            `json:"master,omitempty"`    // address of the master in session, or of the last one
+	Trouble         string            `json:"trouble,omitempty"`   // why there is no session
+	Code            crm.Code          `json:"code,omitempty"`      // of Trouble
+	RTTMillis       float64           `json:"rtt_ms,omitempty"`    // to the master; 0: unmeasured
+	OffsetMillis    float64           `json:"offset_ms,omitempty"` // how far the master's clock is ahead
+	Cursor          crm.Rev           `json:"cursor"`              // the base holds everything up to here
+	Decided         crm.Seq           `json:"decided"`             // this node's edits up to here are decided
+	Outbox          OutboxStatus      `json:"outbox"`
+	Verified        crm.Rev           `json:"verified"`                   // the last Rev at which digests were compared and equal
+	Suspect         []crm.TerritoryID `json:"suspect,omitempty"`          // territories found to differ, not repaired yet
+	SuspectSince    time.Time         `json:"suspect_since,omitzero"`     // the first of them
+	SuspectBuckets  int               `json:"suspect_buckets,omitempty"`  // of them known to be wrong
+	Stuck           bool              `json:"stuck,omitempty"`            // repairs do not cure them
+	Repaired        int               `json:"repaired,omitempty"`         // territories repaired since the node started
+	RepairedRecords int               `json:"repaired_records,omitempty"` // that these repairs changed
+	Damage          string            `json:"damage,omitempty"`           // of the journal, or of the base as a whole
+	Staged          crm.Rev           `json:"staged,omitempty"`           // a catch-up or bootstrap has come this far
+	Target          crm.Rev           `json:"target,omitempty"`           // where it leads
 }
 
 // An OutboxStatus sums up the edits that no master has decided.
@@ -106,7 +112,8 @@ func (s *Status) ofReplica(r replica.Status) {
 	s.Timeline, s.Head, s.AsOf, s.Seq = r.Timeline, r.Head, r.AsOf, r.Seq
 	s.ReplicaStatus = &ReplicaStatus{
 		Connected: r.Connected, Master: r.Master, Trouble: r.Trouble, Code: r.Code, RTTMillis: milliseconds(r.RTT), OffsetMillis: milliseconds(r.Offset),
-		Cursor: r.Cursor, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, Staged: r.Staged, Target: r.Target,
+		Cursor: r.Cursor, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, SuspectSince: r.SuspectSince, SuspectBuckets: r.SuspectBuckets, Stuck: r.Stuck,
+		Repaired: r.Repaired, RepairedRecords: r.RepairedRecords, Damage: r.Damage, Staged: r.Staged, Target: r.Target,
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // keepConnected runs one session after another until ctx ends.
@@ -28,7 +29,6 @@ func (r *Replica) keepConnected(ctx context.Context) error {
 		if final(err) {
 			bound = r.cfg.BackoffMax
 		}
-		err = r.noteExpulsion(err)
 		r.change(func(l *link) { l.trouble = err })
 		r.backOff(ctx, bound, err)
 		bound = min(2*bound, r.cfg.BackoffMax)
@@ -74,7 +74,7 @@ func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 	var errs []error
 	for _, addr := range r.addresses() {
 		s, err := r.connect(ctx, addr)
-		if errors.Is(err, errAgain) {
+		if Again(err) {
 			s, err = r.connect(ctx, addr)
 		}
 		if err == nil {
@@ -92,16 +92,20 @@ func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 }
 
 // addresses returns where to try, without repeats: the configured order, then
-// the masters that a master named.
+// the masters that a master named, and last the one that did not cure a
+// divergence: it may be the one that is wrong.
 func (r *Replica) addresses() []string {
 	r.mu.Lock()
-	named := r.link.masters
+	named, avoid := r.link.masters, r.link.avoid
 	r.mu.Unlock()
 	var out []string
 	for _, addr := range slices.Concat(r.cfg.Masters(), named) {
 		if addr != "" && !slices.Contains(out, addr) {
 			out = append(out, addr)
 		}
+	}
+	if i := slices.Index(out, avoid); i >= 0 {
+		out = append(slices.Delete(out, i, i+1), avoid)
 	}
 	return out
 }
@@ -122,11 +126,39 @@ func (r *Replica) connect(ctx context.Context, addr string) (*session, error) {
 	}
 	s, err := r.shakeHands(transport, addr)
 	if !stop() && err == nil {
+		s.finish()
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
+	return s, nil
+}
+
+// shakeHands introduces the node on a transport and takes the answer.
+func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) {
+	hello, err := r.Hello()
+	if err != nil {
+		return nil, err
+	}
+	conn := syncproto.NewConn(transport)
+	asked := r.cfg.Now()
+	if err := conn.Send(hello); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	f, err := conn.Receive()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	t, err := r.Greeted(hello, f, asked)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	conn.Speak(t.Version())
+	s := newSession(t, conn, transport, addr)
+	var l link
+	r.change(func(now *link) { now.session, now.addr, l = s, addr, *now })
+	r.cfg.Logger.Info("session with a master", "address", addr, "head", l.head, "rtt", l.rtt, "offset", l.offset)
 	return s, nil
 }
 

@@ -7,7 +7,11 @@
 //	Commit → journal (outbox, overlay) → push → master … feed → pull → base → rebase → readers
 //
 // [Open] opens the files; from then on [Replica.Read] and [Replica.Commit] work.
-// [Replica.Run] owns every goroutine and ends with its context.
+// [Replica.Run] owns every goroutine and ends with its context. What it does can
+// also be done by one goroutine alone: [Replica.Hello], [Replica.Greeted] and
+// [Talk] are a session without a connection, [Replica.Tidy] is the purge. A Talk
+// is made of independent parts, a pull (batches into the base), an upflow (what
+// goes up) and its questions, which Run's goroutines share out.
 //
 // # Invariants
 //

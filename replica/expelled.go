@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"errors"
-
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
 )
@@ -42,11 +40,3 @@ func (r *Replica) isExpelled() bool {
 
 var errExpelled = &crm.Error{Code: crm.CodeRemoved, Op: "serve",
 	Message: "this node was removed from the cluster and takes no edits; edits that it had taken are in its outbox; join it again with a new join string, in a new directory"}
-
-// noteExpulsion keeps what a session's end says about the node's standing.
-func (r *Replica) noteExpulsion(err error) error {
-	if crm.CodeOf(err) != crm.CodeRemoved || r.isExpelled() {
-		return err
-	}
-	return errors.Join(err, r.expel())
-}

@@ -3,7 +3,6 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -14,42 +13,20 @@ import (
 // errAgain ends a handshake after which the node has something else to say.
 var errAgain = errors.New("the node must introduce itself anew")
 
-// shakeHands says who the node is and where it stands, and judges the answer.
-func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) {
+// Hello says who the node is and where its files stand, after it has repaired
+// what an error between their transactions may have left. It is to be sent at
+// once.
+func (r *Replica) Hello() (*syncproto.Hello, error) {
 	if err := r.reconcile(); err != nil {
 		return nil, err
 	}
-	hello, err := r.hello()
-	if err != nil {
-		return nil, err
+	suspect := r.suspected()
+	if len(suspect) > 0 {
+		// What is staged may be part of a repair that cannot be finished as it began.
+		if err := r.unstage(); err != nil {
+			return nil, err
+		}
 	}
-	conn := syncproto.NewConn(transport)
-	asked := r.cfg.Now()
-	hello.Sent = asked.UnixMilli()
-	if err := conn.Send(hello); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	f, err := conn.Receive()
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	w, ok := f.(*syncproto.Welcome)
-	if !ok {
-		return nil, errors.Join(refusal(f), conn.Close())
-	}
-	if err = r.judge(hello, w); err == nil {
-		err = r.readmit()
-	}
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	s := newSession(r, conn, transport, addr, w.LastSeq)
-	r.welcomed(s, w, asked)
-	return s, nil
-}
-
-// hello tells where the files stand.
-func (r *Replica) hello() (*syncproto.Hello, error) {
 	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
 	err := r.journal.View(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
@@ -67,9 +44,10 @@ func (r *Replica) hello() (*syncproto.Hello, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.LowBase = r.low
-	for t := range r.link.suspect {
-		h.Resend = append(h.Resend, t)
+	for _, s := range suspect {
+		h.Resend = append(h.Resend, s.territory)
 	}
+	h.Sent = r.cfg.Now().UnixMilli()
 	return h, err
 }
 
@@ -103,6 +81,10 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 		r.cfg.Metrics.resync.WithLabelValues("timeline").Inc()
 		return errors.Join(errAgain, r.resetBase())
 	}
+	if what := r.isSpoiled(); what != "" && h.Cursor > 0 {
+		r.cfg.Logger.Error("the base is damaged and is fetched anew; edits stay", "cause", what)
+		return errors.Join(errAgain, r.resetBase())
+	}
 	var moved *renumbering
 	err := r.journal.Update(func(j *store.JTx) error {
 		id, err := j.Identity()
@@ -117,7 +99,7 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 			return j.SetIdentity(id)
 		}
 		id.Incarnation, id.Timeline = w.Incarnation, w.Timeline
-		if err := r.trimTail(j, w.Backup); err != nil {
+		if err := r.tolerate(r.trimTail(j, w.Backup)); err != nil {
 			return err
 		}
 		return errors.Join(j.SetIdentity(id), j.SetMeta(metaContact, []byte{1}))
@@ -187,16 +169,15 @@ func (r *Replica) trimTail(j *store.JTx, backup crm.Rev) error {
 }
 
 // welcomed makes a session known.
-func (r *Replica) welcomed(s *session, w *syncproto.Welcome, asked time.Time) {
+func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	offset, rtt := syncproto.Offset(w.HelloSent, w.Received, w.Sent, r.cfg.Now().UnixMilli())
 	r.mu.Lock()
 	r.pos.timeline = w.Timeline
 	r.mu.Unlock()
 	r.change(func(l *link) {
-		l.session, l.addr, l.trouble, l.backup = s, s.addr, nil, w.Backup
+		l.talk, l.trouble, l.backup = t, nil, w.Backup
 		l.masters = w.Masters
 		l.heads = nil
 	})
 	r.heard(w.Head, asked, offset, rtt)
-	r.cfg.Logger.Info("session with a master", "address", s.addr, "head", w.Head, "rtt", rtt, "offset", offset)
 }

@@ -98,30 +98,42 @@ func setPurges(tx *store.Tx, list []purge) error {
 	return tx.SetMeta(metaPurge, v)
 }
 
-// keepPurged takes the bytes of purged records out of the files: at once after
-// a territory was lost, else at most every Config.CompactEvery. What is to be
-// done is read from the files each time, so nothing is forgotten over a crash.
+// keepPurged tidies whenever there may be something to tidy.
 func (r *Replica) keepPurged(ctx context.Context) error {
-	var last time.Time
 	for ctx.Err() == nil {
-		todo, err := r.unpurged()
-		wait := r.cfg.CompactEvery - r.cfg.Now().Sub(last)
-		switch {
-		case err == nil && !todo.any():
-			wait = -1
-		case err == nil && (len(todo.lost) > 0 || wait <= 0):
-			if err = r.purge(ctx, todo); err == nil {
-				last = r.cfg.Now()
-				continue
-			}
-		}
+		again, err := r.Tidy(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Error("purged bytes could not be removed; will be tried again", "error", err)
-			last, wait = r.cfg.Now(), r.cfg.CompactEvery
 		}
-		r.awaitDirty(ctx, wait, err != nil)
+		if again != 0 {
+			r.awaitDirty(ctx, again, err != nil)
+		}
 	}
 	return nil
+}
+
+// Tidy takes the bytes of purged records out of the files: at once after a
+// territory was lost, else at most every Config.CompactEvery. What is to be done
+// is read from the files each time, so nothing is forgotten over a crash. Run
+// calls it; without Run, call it after what Hear has brought, and again after the
+// time that it returns, if that is not negative. One goroutine at a time.
+func (r *Replica) Tidy(ctx context.Context) (again time.Duration, err error) {
+	todo, err := r.unpurged()
+	if err == nil && !todo.any() {
+		return -1, nil
+	}
+	wait := r.cfg.CompactEvery - r.cfg.Now().Sub(r.tidied)
+	if err == nil && len(todo.lost) == 0 && wait > 0 {
+		return wait, nil
+	}
+	if err == nil {
+		err = r.purge(ctx, todo)
+	}
+	r.tidied = r.cfg.Now()
+	if err != nil {
+		return r.cfg.CompactEvery, err
+	}
+	return 0, nil
 }
 
 // awaitDirty waits for more to purge, for wait if that is not negative, or, after

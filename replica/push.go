@@ -13,14 +13,13 @@ import (
 const maxFlights = 4
 
 // A push sends the outbox, several frames ahead of the answers. It removes
-// nothing from the outbox: only the feed does. The goroutine of session.send
-// owns it.
+// nothing from the outbox: only the feed does.
 type push struct {
-	s       *session
+	r       *Replica
 	taken   crm.Seq // the masters have everything up to here
 	next    crm.Seq // to be sent next
 	flights []flight
-	notNow  *time.Timer // after Busy; nil: push at once
+	notNow  time.Time // of a Busy master: when it may be asked again; zero: at once
 }
 
 // A flight is a Push that was not answered yet.
@@ -30,30 +29,37 @@ type flight struct {
 	sent time.Time
 }
 
-func newPush(s *session, taken crm.Seq) *push { return &push{s: s, taken: taken, next: taken + 1} }
-
-// due sends what the outbox holds and the master has room for.
-func (p *push) due() error {
-	now := p.s.r.cfg.Now()
-	if len(p.flights) > 0 && now.Sub(p.flights[0].sent) > 3*p.s.r.cfg.HeartbeatEvery {
+// pushes returns what the outbox holds and the master has room for. It counts as
+// sent.
+func (p *push) pushes(now time.Time) (out []syncproto.Frame, err error) {
+	if late := p.overdue(); !late.IsZero() && !now.Before(late) {
 		p.rewind(p.taken + 1)
 	}
-	for p.notNow == nil && len(p.flights) < maxFlights && p.next <= p.s.r.position().last {
+	if !now.Before(p.notNow) {
+		p.notNow = time.Time{}
+	}
+	for p.notNow.IsZero() && len(p.flights) < maxFlights && p.next <= p.r.position().last {
 		f, fl, err := p.read()
-		if err != nil {
-			return err
+		if crm.CodeOf(err) == crm.CodeCorrupt {
+			return out, p.r.tolerate(err) // what comes behind is chained to what cannot be read
 		}
-		if f == nil {
-			return nil
+		if err != nil {
+			return out, err
 		}
 		fl.sent = now
 		p.flights = append(p.flights, fl)
 		p.next = fl.last + 1
-		if err := p.s.conn.Send(f); err != nil {
-			return err
-		}
+		out = append(out, f)
 	}
-	return nil
+	return out, nil
+}
+
+// overdue is when the oldest flight counts as lost; zero if there is none.
+func (p *push) overdue() time.Time {
+	if len(p.flights) == 0 {
+		return time.Time{}
+	}
+	return p.flights[0].sent.Add(3*p.r.cfg.HeartbeatEvery + 1)
 }
 
 // read takes the next Mutations from the journal: of the outbox, and of the tail
@@ -62,9 +68,12 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 	f := &syncproto.Push{First: p.next}
 	fl := flight{last: p.next - 1}
 	size := 0
-	err := p.s.r.journal.View(func(j *store.JTx) error {
+	err := p.r.journal.View(func(j *store.JTx) error {
 		for {
 			e, where, err := j.Entry(fl.last + 1)
+			if crm.CodeOf(err) == crm.CodeCorrupt && len(f.Mutations) > 0 {
+				return nil
+			}
 			if err != nil || where == store.Nowhere || size+len(e.Bytes) > syncproto.MaxPush {
 				return err
 			}
@@ -85,10 +94,10 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 }
 
 // heard takes the master's answer to a Push.
-func (p *push) heard(f syncproto.Frame) {
+func (p *push) heard(f syncproto.Frame, now time.Time) {
 	switch f := f.(type) {
 	case *syncproto.Pushed:
-		p.landed(f.Seq)
+		p.landed(f.Seq, now)
 	case *syncproto.Gap:
 		if f.Expected > p.taken {
 			p.rewind(f.Expected)
@@ -96,17 +105,16 @@ func (p *push) heard(f syncproto.Frame) {
 	case *syncproto.Busy:
 		p.rewind(p.taken + 1)
 		wait := time.Duration(f.RetryAfterMillis) * time.Millisecond
-		p.notNow = time.NewTimer(wait + p.s.r.jitter(wait/2))
+		p.notNow = now.Add(wait + p.r.jitter(wait/2))
 	}
 }
 
 // landed notes that the Mutations up to seq are durable in the masters' log.
-func (p *push) landed(seq crm.Seq) {
-	now := p.s.r.cfg.Now().UnixMilli()
+func (p *push) landed(seq crm.Seq, now time.Time) {
 	for len(p.flights) > 0 && p.flights[0].last <= seq {
 		for _, at := range p.flights[0].at {
-			p.s.r.cfg.Metrics.shipped.Inc()
-			p.s.r.cfg.Metrics.shipTime.Observe(float64(now-at) / 1000)
+			p.r.cfg.Metrics.shipped.Inc()
+			p.r.cfg.Metrics.shipTime.Observe(float64(now.UnixMilli()-at) / 1000)
 		}
 		p.flights = p.flights[1:]
 	}
@@ -117,11 +125,3 @@ func (p *push) landed(seq crm.Seq) {
 // rewind sends again from seq on. What the master has already taken it knows by
 // number and hash.
 func (p *push) rewind(seq crm.Seq) { p.next, p.flights = seq, nil }
-
-// wait fires when a Busy master may be asked again.
-func (p *push) wait() <-chan time.Time {
-	if p.notNow == nil {
-		return nil
-	}
-	return p.notNow.C
-}

@@ -37,7 +37,7 @@ func (r *Replica) Read(ctx context.Context, d crm.Demand, fn func(*store.Reader)
 			return fn(rd)
 		})
 	})
-	return f, err
+	return f, r.met(err)
 }
 
 // freshness describes what the two transactions show.
@@ -58,7 +58,7 @@ func (r *Replica) freshness(j *store.JTx, tx *store.Tx) (f crm.Freshness, err er
 	depth, err := j.Depth()
 	f.Node, f.Seq, f.Pending = id.Node, id.NextSeq-1, depth.Entries
 	r.mu.Lock()
-	f.AsOf, f.Connected = r.link.asOf, r.link.session != nil
+	f.AsOf, f.Connected = r.link.asOf, r.link.talk != nil
 	r.mu.Unlock()
 	return f, err
 }

@@ -15,41 +15,36 @@ import (
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
-// A session is one conversation with a master. Three goroutines share it:
-// receive reads frames, apply writes batches into the base, send writes frames.
-// Only send writes, so that two full transports cannot wait for each other.
+// A session is one conversation with a master over a connection: goroutines
+// around the parts of a Talk. Receive reads frames, apply writes batches into the
+// base, send writes frames. Only send writes, so that two full transports cannot
+// wait for each other.
 type session struct {
 	r         *Replica
+	talk      *Talk // its pull is apply's, its upflow is send's, mu protects its questions
 	conn      *syncproto.Conn
 	transport net.Conn
 	addr      string
-	taken     crm.Seq // the masters had everything up to here when it began
 
 	batches chan *syncproto.Batch     // receive → apply
 	verdict chan syncproto.Frame      // receive → send: Pushed, Busy, Gap
 	beats   chan *syncproto.Heartbeat // receive → send: questions to answer; dropped when full
 	asks    chan *syncproto.Ask       // readers → send
+	repairs chan *syncproto.Repair    // apply → send
 	probe   chan struct{}             // readers → send: the head must be heard of now
 	silent  atomic.Bool               // the master said nothing for three heartbeats
 	ended   chan struct{}             // closed when run has returned
 
-	mu      sync.Mutex           // protects what follows
-	beat    uint32               // number of the last heartbeat asked
-	asked   map[uint32]time.Time // when each unanswered one was, of the last maxBeats
-	ask     uint64               // number of the last Ask
-	waiting map[uint64]chan<- *syncproto.Answer
+	mu sync.Mutex // protects talk.questions
 
 	in, out int64 // bytes counted so far; of send and of run after it
 }
 
-func newSession(r *Replica, conn *syncproto.Conn, transport net.Conn, addr string, taken crm.Seq) *session {
-	return &session{r: r, conn: conn, transport: transport, addr: addr, taken: taken, asked: map[uint32]time.Time{},
+func newSession(t *Talk, conn *syncproto.Conn, transport net.Conn, addr string) *session {
+	return &session{r: t.r, talk: t, conn: conn, transport: transport, addr: addr,
 		batches: make(chan *syncproto.Batch, 4), verdict: make(chan syncproto.Frame, 4*maxFlights), beats: make(chan *syncproto.Heartbeat, 4),
-		asks: make(chan *syncproto.Ask, 64), probe: make(chan struct{}, 1), ended: make(chan struct{}),
-		waiting: map[uint64]chan<- *syncproto.Answer{}}
+		asks: make(chan *syncproto.Ask, 64), repairs: make(chan *syncproto.Repair, 1), probe: make(chan struct{}, 1), ended: make(chan struct{})}
 }
-
-var errSilent = errors.New("the master has been silent for three heartbeats")
 
 // run lives the session. It returns why it ended, after all its goroutines.
 func (s *session) run(ctx context.Context) error {
@@ -60,18 +55,22 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.apply(ctx) })
 	g.Go(func() error { return s.send(ctx) })
 	err := g.Wait()
+	s.finish()
+	return fmt.Errorf("session with %s: %w", s.addr, err)
+}
+
+// finish closes the connection and makes known that the session has ended.
+func (s *session) finish() {
 	_ = s.conn.Close()
 	s.countBytes()
-	s.r.change(func(l *link) { l.session = nil })
+	s.talk.End()
 	close(s.ended)
-	return fmt.Errorf("session with %s: %w", s.addr, err)
 }
 
 // receive reads frames until the transport ends or the master falls silent.
 // Only waiting for the master counts as silence, not waiting for the disk.
 func (s *session) receive(ctx context.Context) error {
-	patience := 3 * s.r.cfg.HeartbeatEvery
-	silence := time.AfterFunc(patience, func() {
+	silence := time.AfterFunc(s.r.patience(), func() {
 		s.silent.Store(true)
 		_ = s.transport.Close()
 	})
@@ -88,7 +87,7 @@ func (s *session) receive(ctx context.Context) error {
 		if err := s.handle(ctx, f); err != nil {
 			return err
 		}
-		silence.Reset(patience)
+		silence.Reset(s.r.patience())
 	}
 }
 
@@ -102,10 +101,12 @@ func (s *session) handle(ctx context.Context, f syncproto.Frame) error {
 		s.heartbeat(f)
 		return nil
 	case *syncproto.Answer:
-		s.answered(f)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.talk.questions.answered(f)
 		return nil
 	}
-	return refusal(f)
+	return s.r.refused(f)
 }
 
 // give waits for room in c.
@@ -118,30 +119,53 @@ func give[T any](ctx context.Context, c chan<- T, v T) error {
 	}
 }
 
-// send writes whatever is due, and looks again at every tick: what is due
-// depends on the state only, never on a wake-up that may have been missed.
-func (s *session) send(ctx context.Context) error {
-	p := newPush(s, s.taken)
-	tick := time.NewTicker(s.r.cfg.HeartbeatEvery)
-	defer tick.Stop()
-	reported := crm.Rev(0)
+// apply writes the batches that receive reads, and asks for repairs.
+func (s *session) apply(ctx context.Context) error {
 	for {
-		if err := p.due(); err != nil {
+		f, err := s.talk.pull.ask()
+		if err != nil {
 			return err
 		}
-		if err := s.report(&reported); err != nil {
-			return err
+		if f != nil {
+			if err := give(ctx, s.repairs, f); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.r.doubt:
+		case b := <-s.batches:
+			if err := s.talk.pull.take(b); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// send writes whatever is due, whenever something may be.
+func (s *session) send(ctx context.Context) error {
+	up := &s.talk.up
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	for {
+		if err := s.sendDue(up); err != nil {
+			return err
+		}
+		wake.Reset(up.wakeAt().Sub(s.r.cfg.Now()))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-s.r.kick:
-		case <-p.wait():
-			p.notNow = nil
+		case <-wake.C:
 		case f := <-s.verdict:
-			p.heard(f)
+			up.heard(f, s.r.cfg.Now())
 		case f := <-s.beats:
-			if err := s.answer(f); err != nil {
+			if err := s.conn.Send(s.r.answerBeat(f)); err != nil {
+				return err
+			}
+		case f := <-s.repairs:
+			if err := s.conn.Send(f); err != nil {
 				return err
 			}
 		case f := <-s.asks:
@@ -152,55 +176,36 @@ func (s *session) send(ctx context.Context) error {
 			if err := s.question(); err != nil {
 				return err
 			}
-		case <-tick.C:
-			s.countBytes()
-			s.r.measureLag()
-			s.r.measureAge()
-			if err := s.question(); err != nil {
-				return err
-			}
 		}
 	}
 }
 
-// report tells the master how far the base is.
-func (s *session) report(reported *crm.Rev) error {
-	s.r.mu.Lock()
-	f := &syncproto.Applied{Cursor: s.r.pos.rev, LowBase: s.r.low}
-	s.r.mu.Unlock()
-	if f.Cursor == *reported {
-		return nil
+func (s *session) sendDue(up *upflow) error {
+	out, err := up.due(s.r.cfg.Now())
+	for _, f := range out {
+		if err := s.conn.Send(f); err != nil {
+			return err
+		}
 	}
-	*reported = f.Cursor
-	return s.conn.Send(f)
+	if err != nil || !up.beatDue(s.r.cfg.Now()) {
+		return err
+	}
+	s.countBytes()
+	return s.question()
 }
 
-// question asks for the head, the round trip and the clock offset.
 func (s *session) question() error {
 	s.mu.Lock()
-	s.beat++
-	now := s.r.cfg.Now()
-	s.asked[s.beat] = now
-	delete(s.asked, s.beat-maxBeats)
-	f := &syncproto.Heartbeat{ID: s.beat, T1: now.UnixMilli()}
+	f := s.talk.questions.nextBeat(s.r.cfg.Now(), s.r.position().rev)
 	s.mu.Unlock()
-	f.Head = s.r.position().rev
-	return s.conn.Send(f)
-}
-
-// maxBeats bounds the heartbeats that are remembered until they are answered.
-const maxBeats = 64
-
-func (s *session) answer(f *syncproto.Heartbeat) error {
-	f.T3, f.Head, f.Reply = s.r.cfg.Now().UnixMilli(), s.r.position().rev, true
 	return s.conn.Send(f)
 }
 
 // heartbeat takes the answer to a question, or leaves a question to answer.
 func (s *session) heartbeat(f *syncproto.Heartbeat) {
-	now := s.r.cfg.Now().UnixMilli()
+	now := s.r.cfg.Now()
 	if !f.Reply {
-		f.T2 = now
+		f.T2 = now.UnixMilli()
 		select {
 		case s.beats <- f:
 		default:
@@ -208,12 +213,10 @@ func (s *session) heartbeat(f *syncproto.Heartbeat) {
 		return
 	}
 	s.mu.Lock()
-	asked, ok := s.asked[f.ID]
-	delete(s.asked, f.ID)
+	asked, ok := s.talk.questions.beatAnswered(f.ID)
 	s.mu.Unlock()
 	if ok {
-		offset, rtt := syncproto.Offset(f.T1, f.T2, f.T3, now)
-		s.r.heard(f.Head, asked, offset, rtt)
+		s.r.beatAnswered(f, asked, now)
 	}
 }
 
@@ -228,13 +231,11 @@ func (s *session) countBytes() {
 func (s *session) leaderRev(ctx context.Context) (crm.Rev, error) {
 	answer := make(chan *syncproto.Answer, 1)
 	s.mu.Lock()
-	s.ask++
-	id := s.ask
-	s.waiting[id] = answer
+	ask := s.talk.questions.nextAsk(syncproto.AskLeader, func(a *syncproto.Answer) { answer <- a })
 	s.mu.Unlock()
-	defer s.forget(id)
+	defer s.forget(ask.ID)
 	select {
-	case s.asks <- &syncproto.Ask{ID: id, What: syncproto.AskLeader}:
+	case s.asks <- ask:
 	case <-s.ended:
 		return 0, errEnded
 	case <-ctx.Done():
@@ -255,17 +256,8 @@ func (s *session) leaderRev(ctx context.Context) (crm.Rev, error) {
 
 var errEnded = errors.New("the session has ended")
 
-func (s *session) answered(a *syncproto.Answer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.waiting[a.ID]; c != nil {
-		delete(s.waiting, a.ID)
-		c <- a
-	}
-}
-
 func (s *session) forget(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.waiting, id)
+	s.talk.questions.forget(id)
 }

@@ -99,6 +99,21 @@ func BenchmarkSearch(b *testing.B) {
 	})
 }
 
+// BenchmarkScrub is a round; ns/step is how long a read transaction is open.
+func BenchmarkScrub(b *testing.B) {
+	db := benchBase(b)
+	steps := 0
+	b.SetBytes(fileSize(db.Path()))
+	for b.Loop() {
+		findings, n := scrubbed(b, db.file, 2000)
+		if len(findings) > 0 {
+			b.Fatal(findings)
+		}
+		steps += n
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(steps), "ns/step")
+}
+
 // BenchmarkPut commits batches without fsync; ns/op is per record.
 func BenchmarkPut(b *testing.B) {
 	for _, size := range []int{1, 64, 1024} {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/tradepost-crm/tradepost/crm"
 )
@@ -34,7 +35,7 @@ func (c *baseCheck) run() error {
 	if err := c.tx.rows.flush(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.pages, c.records, c.feed, c.digests, c.countsOf, c.allRows, c.values} {
+	for _, step := range []func() error{c.t.checkPages, c.records, c.feed, c.digests, c.countsOf, c.allRows, c.beside} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -66,16 +67,16 @@ func (c *baseCheck) one(b bucket, k RecordKey, v []byte, fn func(k RecordKey, s 
 	}
 	s, err := c.tx.decode(k, v, b.name == bucketDead.name)
 	if err != nil {
-		return c.found(b, k.String(), "%v", errors.Unwrap(err))
+		return c.foundIn(0, b, k, "%v", errors.Unwrap(err))
 	}
 	return fn(k, s)
 }
 
 func (c *baseCheck) records() error {
 	return c.every(func(k RecordKey, s stored) error {
-		list := bucketFeed
+		list, t := bucketFeed, s.record.Territory
 		if s.record.Deleted {
-			list = bucketGone
+			list, t = bucketGone, 0
 			c.dead++
 			if b := c.tx.liveBucket(k.Entity); b != nil && b.Get(k.ID[:]) != nil {
 				return c.found(bucketDead, k.String(), "it is live too")
@@ -86,14 +87,14 @@ func (c *baseCheck) records() error {
 			c.addSum(k, s)
 		}
 		if !c.has(list, feedKey(s.record.Territory, s.record.Stamp.Rev, k)) {
-			return c.found(list, k.String(), "no row at territory %d rev %d", s.record.Territory, s.record.Stamp.Rev)
+			return c.foundIn(t, list, k, "no row at territory %d rev %d", s.record.Territory, s.record.Stamp.Rev)
 		}
 		return nil
 	})
 }
 
 func (c *baseCheck) addSum(k RecordKey, s stored) {
-	at := sumKey{s.record.Territory, k.ID[idSize-1]}
+	at := sumKey{s.record.Territory, k.digestBucket()}
 	if c.sums[at] == nil {
 		c.sums[at] = &Bucket{}
 	}
@@ -120,19 +121,28 @@ func (c *baseCheck) digests() error {
 	if err := c.tx.writeSumsIfAny(); err != nil {
 		return err
 	}
-	n := 0
+	want := maps.Clone(c.sums)
 	err := c.each(bucketDigest, 5, func(k, v []byte) error {
-		n++
-		at := sumKey{crm.TerritoryID(binary.BigEndian.Uint32(k)), k[4]}
-		if b, ok := decodeBucket(v); !ok || c.sums[at] == nil || b != *c.sums[at] {
-			return c.found(bucketDigest, fmt.Sprintf("territory %d bucket %d", at.territory, at.bucket), "it is not the sum of its records")
+		at := sumKey{territoryAt(k), k[4]}
+		sum, ok := decodeBucket(v)
+		good := ok && want[at] != nil && sum == *want[at]
+		delete(want, at)
+		if !good {
+			return c.notItsSum(at)
 		}
 		return nil
 	})
-	if err == nil && n != len(c.sums) {
-		err = c.found(bucketDigest, "all buckets", "%d, but records ask for %d", n, len(c.sums))
+	for at := range want {
+		if err == nil {
+			err = c.notItsSum(at)
+		}
 	}
 	return err
+}
+
+func (c *checker) notItsSum(at sumKey) error {
+	return c.report(Finding{Bucket: bucketDigest.name, Item: at.String(), Detail: "it is not the sum of its records",
+		Territory: at.territory, DigestBucket: at.bucket})
 }
 
 // writeSumsIfAny brings the file up to what a writable transaction holds in
@@ -166,21 +176,7 @@ func (c *baseCheck) allRows() error {
 	})
 }
 
-// values checks what stands beside the records.
-func (c *baseCheck) values() error {
-	return errors.Join(
-		c.seals(bucketState, 0, anyBody),
-		c.seals(bucketMeta, 0, anyBody),
-		c.seals(bucketStage, 0, anyBody),
-		c.seals(bucketRefused, idSize, func(_, v []byte) error { return sized(v, idSize) }),
-		c.seals(bucketNode, 4, func(_, v []byte) error { _, err := decodeNodeState(0, v); return err }),
-		c.seals(bucketOutcome, 12, func(k, v []byte) error { _, err := c.tx.decodeOutcome(k, v); return err }),
-	)
-}
-
-func sized(v []byte, n int) error {
-	if len(v) != n {
-		return errShort
-	}
-	return nil
+// beside checks what stands beside the records.
+func (c *baseCheck) beside() error {
+	return c.values(bucketState, bucketMeta, bucketStage, bucketRefused, bucketNode, bucketOutcome)
 }

@@ -28,7 +28,7 @@ func (c *journalCheck) run() error {
 	if err := c.tx.rows.flush(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.pages, c.values, c.queue, c.touched, c.overlay} {
+	for _, step := range []func() error{c.t.checkPages, c.entries, c.queue, c.touched, c.overlay} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -36,19 +36,8 @@ func (c *journalCheck) run() error {
 	return nil
 }
 
-func (c *journalCheck) values() error {
-	entry := func(k, v []byte) error { _, err := decodeEntry(0, v); return err }
-	return errors.Join(
-		c.seals(bucketSelf, 0, anyBody),
-		c.seals(bucketMeta, 0, anyBody),
-		c.seals(bucketSeries, 0, func(_, v []byte) error { return sized(v, 8) }),
-		c.seals(bucketOutbox, 8, entry),
-		c.seals(bucketTail, 8, entry),
-		c.seals(bucketOverlay, keySize, func(k, v []byte) error {
-			_, err := crm.DecodeRecord(recordKeyAt(k).Entity, recordKeyAt(k).ID, v)
-			return err
-		}),
-	)
+func (c *journalCheck) entries() error {
+	return c.values(bucketSelf, bucketMeta, bucketSeries, bucketOutbox, bucketTail, bucketOverlay)
 }
 
 // queue compares the counters with the outbox.

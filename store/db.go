@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"os"
 	"sync"
 
@@ -29,8 +28,8 @@ func Open(path string, o Options) (*DB, error) {
 	db := &DB{file: f}
 	f.swapped = db.forget
 	if !o.ReadOnly {
-		if err := db.upgradeRows(); err != nil {
-			return nil, errors.Join(err, db.Close())
+		if err := db.complete(db.upgradeRows); err != nil {
+			return nil, err
 		}
 	}
 	return db, nil

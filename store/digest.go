@@ -83,10 +83,15 @@ func recordHash(k RecordKey, body []byte) (h [4]uint64) {
 	return h
 }
 
+// digestBucket returns the bucket of its territory that the record is in.
+func (k RecordKey) digestBucket() byte { return k.ID[idSize-1] }
+
 type sumKey struct {
 	territory crm.TerritoryID
 	bucket    byte
 }
+
+func (k sumKey) String() string { return fmt.Sprintf("territory %d bucket %d", k.territory, k.bucket) }
 
 func (k sumKey) bytes() []byte {
 	return append(appendTerritory(make([]byte, 0, 5), k.territory), k.bucket)
@@ -101,11 +106,15 @@ func (tx *Tx) sumOf(k sumKey) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
+	return tx.setSum(k, s), nil
+}
+
+func (tx *Tx) setSum(k sumKey, s Bucket) *Bucket {
 	if tx.sums == nil {
 		tx.sums, tx.touched = map[sumKey]*Bucket{}, map[crm.TerritoryID]bool{}
 	}
 	tx.sums[k], tx.touched[k.territory] = &s, true
-	return &s, nil
+	return &s
 }
 
 func (tx *Tx) storedSum(k sumKey) (Bucket, error) {
@@ -121,7 +130,7 @@ func (tx *Tx) storedSum(k sumKey) (Bucket, error) {
 }
 
 func (tx *Tx) addSum(k RecordKey, t crm.TerritoryID, body []byte) error {
-	s, err := tx.sumOf(sumKey{t, k.ID[idSize-1]})
+	s, err := tx.sumOf(sumKey{t, k.digestBucket()})
 	if err == nil {
 		s.add(recordHash(k, body))
 	}
@@ -129,7 +138,7 @@ func (tx *Tx) addSum(k RecordKey, t crm.TerritoryID, body []byte) error {
 }
 
 func (tx *Tx) subtractSum(k RecordKey, t crm.TerritoryID, body []byte) error {
-	s, err := tx.sumOf(sumKey{t, k.ID[idSize-1]})
+	s, err := tx.sumOf(sumKey{t, k.digestBucket()})
 	if err == nil {
 		s.subtract(recordHash(k, body))
 	}

@@ -21,7 +21,8 @@
 //     file asks for, no more and no fewer;
 //   - the digest of a territory is that of its live records.
 //
-// [Tx.Check] verifies all of it. Values that cannot be recomputed carry a
+// [Tx.Check] verifies all of it in one go; Scrub verifies checksums and digests
+// bit by bit, beside the daily work. Values that cannot be recomputed carry a
 // checksum, verified on each read; a bad one is a [crm.Error] of code corrupt.
 //
 // # Concurrency

@@ -97,14 +97,19 @@ func (tx *Tx) Outcome(node crm.NodeID, seq crm.Seq) (crm.Outcome, bool, error) {
 }
 
 func (tx *Tx) decodeOutcome(k, v []byte) (crm.Outcome, error) {
-	o, rest, err := crm.DecodeOutcome(v)
-	if err == nil && len(rest) > 0 {
-		err = errShort
-	}
+	o, err := decodeOutcome(v)
 	if err != nil {
 		return o, tx.f.corrupt(fmt.Sprintf("outcome %x", k), err)
 	}
 	return o, nil
+}
+
+func decodeOutcome(v []byte) (crm.Outcome, error) {
+	o, rest, err := crm.DecodeOutcome(v)
+	if err == nil && len(rest) > 0 {
+		err = errShort
+	}
+	return o, err
 }
 
 // Outcomes yields the kept outcomes of the node's Mutations above since, by Seq.

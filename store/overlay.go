@@ -11,10 +11,11 @@ import (
 
 // PutOverlay keeps the record as the pending Mutations would leave it, deleted
 // ones too: a deleted record in the overlay hides the one in the base. s is the
-// schema of the base and decides which rows the record gets.
+// schema of the base and decides which rows the record gets. A record that cannot
+// be read is replaced too, as [Tx.Put] does it.
 func (tx *JTx) PutOverlay(s *crm.Schema, r *crm.Record) error {
 	k := RecordKey{r.Entity, r.ID}
-	old, err := tx.Overlay(r.Entity, r.ID)
+	old, _, err := tx.replaced(k)
 	if err != nil {
 		return err
 	}
@@ -28,14 +29,29 @@ func (tx *JTx) PutOverlay(s *crm.Schema, r *crm.Record) error {
 // DropOverlay removes the record from the overlay, if it is there.
 func (tx *JTx) DropOverlay(s *crm.Schema, e crm.EntityID, id crm.RecordID) error {
 	k := RecordKey{e, id}
-	old, err := tx.Overlay(e, id)
-	if err != nil || old == nil {
+	old, ok, err := tx.replaced(k)
+	if err != nil || !ok {
 		return err
 	}
 	if err := tx.delete(bucketOverlay, k.bytes()); err != nil {
 		return err
 	}
 	return tx.overlayRows(s, k, old, nil)
+}
+
+// replaced returns the record of the overlay that is about to be replaced or
+// dropped, and whether there is one. One that cannot be read is nil, and its rows
+// are deleted.
+func (tx *JTx) replaced(k RecordKey) (old *crm.Record, ok bool, err error) {
+	old, err = tx.Overlay(k.Entity, k.ID)
+	if crm.CodeOf(err) != crm.CodeCorrupt {
+		return old, old != nil, err
+	}
+	if err := tx.mendable(); err != nil {
+		return nil, false, err
+	}
+	tx.noteLost(k)
+	return nil, true, tx.rows.deleteLost(map[RecordKey]bool{k: true})
 }
 
 // overlayRows changes the rows of one record, or rebuilds all rows if the ones

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 )
 
 // checkFile verifies that bbolt can walk the file at path without leaving it:
@@ -88,16 +89,40 @@ func metaAt(r io.ReaderAt, at int64) (meta, bool) {
 	return m, ok && m.pageSize >= 1<<10 && m.pageSize <= 64<<10
 }
 
-// A pageWalk visits the pages of one snapshot.
+// A pageWalk visits the pages of one snapshot and trusts none of them.
 type pageWalk struct {
 	r    io.ReaderAt
 	m    meta
 	seen []uint64 // a bit a page
+
+	from    [][]byte                                        // where visits start: names of nested buckets, then a key; nil: at the first
+	visit   func(path [][]byte, key, value []byte) error    // called for each value in order, with the names of the buckets around it; valid until it returns. nil: not called
+	damaged func(path [][]byte, keys span, err error) error // called for each part of the tree that is not sound, which is left out; nil: it ends the walk
+
+	path    [][]byte             // of the bucket at hand
+	buffers [maxDepth + 1][]byte // of the pages from the root down
+	stopped bool                 // visit or damaged returned an error
 }
 
 func checkPages(r io.ReaderAt, m meta) error {
-	w := pageWalk{r: r, m: m, seen: make([]uint64, m.pages/64+1)}
-	return w.page(m.root, span{}, 0)
+	return newPageWalk(r, m).run()
+}
+
+func newPageWalk(r io.ReaderAt, m meta) *pageWalk {
+	return &pageWalk{r: r, m: m, seen: make([]uint64, m.pages/64+1)}
+}
+
+// run walks the whole tree, or what is left of it from w.from on.
+func (w *pageWalk) run() error { return w.part(span{}, w.page(w.m.root, span{}, 0)) }
+
+// part hands the damage of a part of the tree to who wants to go on without it.
+func (w *pageWalk) part(keys span, err error) error {
+	if err == nil || w.stopped || w.damaged == nil {
+		return err
+	}
+	err = w.damaged(w.path, keys, err)
+	w.stopped = err != nil
+	return err
 }
 
 // A span is the keys that a page may hold: from lo on and below hi, nil where
@@ -116,24 +141,26 @@ func (w *pageWalk) page(id uint64, keys span, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("page %d: nested deeper than %d", id, maxDepth)
 	}
-	b, err := w.read(id)
+	b, err := w.read(id, depth)
 	if err == nil {
 		err = w.elements(b, keys, depth)
 	}
-	if err != nil {
+	if err != nil && !w.stopped {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
-	return nil
+	return err
 }
 
-// read returns the page with its overflow and marks it as seen.
-func (w *pageWalk) read(id uint64) ([]byte, error) {
+// read returns the page with its overflow and marks it as seen. It is valid
+// until the next page of that depth.
+func (w *pageWalk) read(id uint64, depth int) ([]byte, error) {
 	if id < 2 || id >= w.m.pages {
 		return nil, fmt.Errorf("outside 2..%d", w.m.pages)
 	}
-	size := int64(w.m.pageSize)
-	b := make([]byte, size)
-	if _, err := w.r.ReadAt(b, int64(id)*size); err != nil {
+	size := int(w.m.pageSize)
+	b := slices.Grow(w.buffers[depth][:0], size)[:size]
+	w.buffers[depth] = b
+	if _, err := w.r.ReadAt(b, int64(id)*int64(size)); err != nil {
 		return nil, err
 	}
 	overflow := uint64(native.Uint32(b[12:]))
@@ -147,8 +174,9 @@ func (w *pageWalk) read(id uint64) ([]byte, error) {
 		w.seen[i/64] |= 1 << (i % 64)
 	}
 	if overflow > 0 {
-		b = append(b, make([]byte, int64(overflow)*size)...)
-		if _, err := w.r.ReadAt(b[size:], int64(id+1)*size); err != nil {
+		b = slices.Grow(b, int(overflow)*size)[:int(overflow+1)*size]
+		w.buffers[depth] = b
+		if _, err := w.r.ReadAt(b[size:], int64(id+1)*int64(size)); err != nil {
 			return nil, err
 		}
 	}
@@ -165,6 +193,7 @@ func (w *pageWalk) elements(b []byte, keys span, depth int) error {
 	if flags == flagBranch && count == 0 {
 		return errors.New("a branch without elements")
 	}
+	from := w.start()
 	for i := range count {
 		e := b[pageHeader+i*elementSize:]
 		key, value, err := element(e, flags)
@@ -175,10 +204,15 @@ func (w *pageWalk) elements(b []byte, keys span, depth int) error {
 			return fmt.Errorf("element %d: key out of order", i)
 		}
 		keys.lo = key
-		if flags == flagBranch {
-			err = w.child(b, i, keys, depth)
-		} else if native.Uint32(e)&elementBucket != 0 {
-			err = w.bucket(value, depth)
+		switch {
+		case flags == flagBranch:
+			err = w.child(b, i, keys, from, depth)
+		case bytes.Compare(key, from) < 0:
+		case native.Uint32(e)&elementBucket != 0:
+			err = w.bucket(key, value, depth)
+		case w.visit != nil:
+			err = w.visit(w.path, key, value)
+			w.stopped = err != nil
 		}
 		if err != nil {
 			return err
@@ -187,9 +221,19 @@ func (w *pageWalk) elements(b []byte, keys span, depth int) error {
 	return nil
 }
 
-// child checks the page under element i of a branch; its keys lie between that
-// element's and the next.
-func (w *pageWalk) child(b []byte, i int, keys span, depth int) error {
+// start returns the first key of the bucket at hand that is to be visited, nil
+// for all.
+func (w *pageWalk) start() []byte {
+	n := len(w.path)
+	if n >= len(w.from) || !slices.EqualFunc(w.path, w.from[:n], bytes.Equal) {
+		return nil
+	}
+	return w.from[n]
+}
+
+// child checks the page under element i of a branch, unless it ends before
+// from; its keys lie between that element's and the next.
+func (w *pageWalk) child(b []byte, i int, keys span, from []byte, depth int) error {
 	e := b[pageHeader+i*elementSize:]
 	if next := pageHeader + (i+1)*elementSize; i+1 < int(native.Uint16(b[10:])) {
 		key, _, err := element(b[next:], flagBranch)
@@ -198,7 +242,10 @@ func (w *pageWalk) child(b []byte, i int, keys span, depth int) error {
 		}
 		keys.hi = key
 	}
-	return w.page(native.Uint64(e[8:]), keys, depth+1)
+	if keys.hi != nil && bytes.Compare(keys.hi, from) <= 0 {
+		return nil
+	}
+	return w.part(keys, w.page(native.Uint64(e[8:]), keys, depth+1))
 }
 
 // element returns the key and value of the element that e begins with. A leaf
@@ -217,7 +264,13 @@ func element(e []byte, flags uint16) (key, value []byte, err error) {
 
 // bucket checks a nested bucket: the number of its root page, or 0 and the page
 // itself.
-func (w *pageWalk) bucket(value []byte, depth int) error {
+func (w *pageWalk) bucket(name, value []byte, depth int) error {
+	w.path = append(w.path, name)
+	defer func() { w.path = w.path[:len(w.path)-1] }()
+	return w.part(span{}, w.root(value, depth))
+}
+
+func (w *pageWalk) root(value []byte, depth int) error {
 	if len(value) < bucketHeader {
 		return fmt.Errorf("a bucket of %d bytes", len(value))
 	}

@@ -22,15 +22,22 @@ type stored struct {
 }
 
 func (tx *Tx) stored(k RecordKey) (stored, error) {
-	if b := tx.liveBucket(k.Entity); b != nil {
-		if v := b.Get(k.ID[:]); v != nil {
-			return tx.decode(k, v, false)
-		}
+	if v := tx.liveValue(k); v != nil {
+		return tx.decode(k, v, false)
 	}
 	if v := tx.get(bucketDead, tx.recordKey(k)); v != nil {
 		return tx.decode(k, v, true)
 	}
 	return stored{}, nil
+}
+
+// liveValue returns the sealed value of a live record, nil if there is none.
+func (tx *Tx) liveValue(k RecordKey) []byte {
+	b := tx.liveBucket(k.Entity)
+	if b == nil {
+		return nil
+	}
+	return b.Get(k.ID[:])
 }
 
 // decode reads the value of live or dead.
@@ -40,7 +47,7 @@ func (tx *Tx) decode(k RecordKey, v []byte, dead bool) (stored, error) {
 		err = fmt.Errorf("deleted is %v", r.Deleted)
 	}
 	if err != nil {
-		return stored{}, tx.f.corrupt(k.String(), err)
+		return stored{}, tx.f.corrupt(k.String(), &Damage{k, err})
 	}
 	return stored{r, body}, nil
 }
@@ -104,18 +111,20 @@ func (tx *Tx) makeLiveBucket(e crm.EntityID) (*table, error) {
 // moves the record's feed row to r.Stamp.Rev, leaves a marker in the territory
 // it came from, and keeps index rows, words, the digest and counters right. A
 // changed metadata record takes effect at the next call of Schema and at Commit.
-// r is not kept.
+// A record that cannot be read is replaced too, which takes time in proportion
+// to the file and is counted in [Stats]; if pages are damaged it is an error of
+// code corrupt. r is not kept.
 func (tx *Tx) Put(r *crm.Record) error {
 	k := RecordKey{r.Entity, r.ID}
-	old, err := tx.stored(k)
+	old, from, err := tx.replaced(k)
 	if err != nil {
 		return err
 	}
 	if err := tx.unlist(k, old); err != nil {
 		return err
 	}
-	if old.record != nil && old.record.Territory != r.Territory {
-		if err := tx.leave(k, old.record.Territory, r); err != nil {
+	if from != 0 && from != r.Territory {
+		if err := tx.leave(k, from, r); err != nil {
 			return err
 		}
 	}
@@ -128,6 +137,20 @@ func (tx *Tx) Put(r *crm.Record) error {
 		return err
 	}
 	return tx.raiseNumber(r)
+}
+
+// replaced returns what is about to be replaced and its territory, 0 if there is
+// none. What cannot be read it has expunged.
+func (tx *Tx) replaced(k RecordKey) (stored, crm.TerritoryID, error) {
+	old, err := tx.stored(k)
+	switch {
+	case crm.CodeOf(err) == crm.CodeCorrupt:
+		from, err := tx.expunge(k)
+		return stored{}, from[k], err
+	case err != nil || old.record == nil:
+		return stored{}, 0, err
+	}
+	return old, old.record.Territory, nil
 }
 
 // leave marks that r went from one territory to another. A marker of the same
@@ -199,10 +222,15 @@ func (tx *Tx) remove(k RecordKey, dead bool) error {
 }
 
 // Drop removes the record or tombstone without a trace, as a replica does that
-// may no longer hold it. It reports whether there was one.
+// may no longer hold it. It reports whether there was one. One that cannot be
+// read is dropped as Put replaces it.
 func (tx *Tx) Drop(e crm.EntityID, id crm.RecordID) (bool, error) {
 	k := RecordKey{e, id}
 	old, err := tx.stored(k)
+	if crm.CodeOf(err) == crm.CodeCorrupt {
+		_, err := tx.expunge(k)
+		return err == nil, err
+	}
 	if err != nil || old.record == nil {
 		return false, err
 	}

@@ -10,6 +10,7 @@ type CommitStats struct {
 	Duration time.Duration // all of it
 	Write    time.Duration // writing and syncing pages
 	Pages    int           // pages written
+	Lost     int           // records that could not be read and were replaced or dropped
 }
 
 // Stats describes a file.
@@ -22,6 +23,7 @@ type Stats struct {
 	LastCommit  time.Duration
 	MaxCommit   time.Duration
 	TotalCommit time.Duration
+	Lost        uint64 // records that could not be read and were replaced or dropped since the file was opened
 }
 
 func (f *file) committed(c CommitStats) {
@@ -30,6 +32,7 @@ func (f *file) committed(c CommitStats) {
 	f.stats.LastCommit = c.Duration
 	f.stats.MaxCommit = max(f.stats.MaxCommit, c.Duration)
 	f.stats.TotalCommit += c.Duration
+	f.stats.Lost += uint64(c.Lost)
 	f.statsMu.Unlock()
 	if f.opts.OnCommit != nil {
 		f.opts.OnCommit(c)

@@ -15,13 +15,14 @@ import (
 // or draws them, so that the three cannot disagree. The bounds hold in both
 // directions. The first failure sticks; reading after it yields zeros.
 type codec struct {
-	mode  mode
-	kind  Kind
-	b     []byte // encoding: what is written; decoding: what is left to read
-	list  string // the list being walked, "" outside of one; lists do not nest
-	index int    // the element being walked
-	rows  []row  // describing: the table so far
-	err   error
+	mode    mode
+	version uint16 // of the protocol; describing: the newest
+	kind    Kind
+	b       []byte // encoding: what is written; decoding: what is left to read
+	list    string // the list being walked, "" outside of one; lists do not nest
+	index   int    // the element being walked
+	rows    []row  // describing: the table so far
+	err     error
 }
 
 type mode uint8
@@ -49,6 +50,18 @@ func (c *codec) fail(name, format string, args ...any) {
 		op, c.b = "decode frame", nil
 	}
 	c.err = badFrame(op, item, fmt.Sprintf(format, args...), nil)
+}
+
+// since reports whether the version at hand has the fields that follow, which
+// came with the given one. To leave out one that is set would be to lose it.
+func (c *codec) since(version uint16, set bool, name string) bool {
+	if c.mode == describing || c.version >= version {
+		return true
+	}
+	if c.mode == encoding && set {
+		c.fail(name, "version %d has no such field, it came with %d", c.version, version)
+	}
+	return false
 }
 
 func (c *codec) draw(name, form, bound string) {

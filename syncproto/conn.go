@@ -31,7 +31,9 @@ type Conn struct {
 	rw      io.ReadWriter
 	in      source
 	out     sink
-	version atomic.Uint32
+	highest uint16        // the newest version to offer
+	version atomic.Uint32 // agreed on by the preambles
+	spoken  atomic.Uint32 // of frames
 	closed  atomic.Bool
 
 	sendMu  sync.Mutex // protects what follows; may be held while writing
@@ -47,7 +49,8 @@ type Conn struct {
 
 // NewConn returns a Conn over rw. It does no I/O yet.
 func NewConn(rw io.ReadWriter) *Conn {
-	c := &Conn{rw: rw}
+	c := &Conn{rw: rw, highest: MaxVersion}
+	c.spoken.Store(uint32(MinVersion))
 	c.in.r = bufio.NewReaderSize(rw, 8<<10)
 	c.out.w = rw
 	c.w = bufio.NewWriterSize(&c.out, 16<<10)
@@ -88,8 +91,19 @@ func (c *Conn) BytesIn() int64 { return c.in.n.Load() }
 // BytesOut returns the bytes written, as BytesIn counts them.
 func (c *Conn) BytesOut() int64 { return c.out.n.Load() }
 
+// Limit offers no newer version than highest. Call it before Send and Receive.
+func (c *Conn) Limit(highest uint16) { c.highest = highest }
+
 // Version returns the version agreed with the peer, 0 before the first Receive.
 func (c *Conn) Version() uint16 { return uint16(c.version.Load()) }
+
+// Speak sets the version of the frames from here on; before it, that is
+// MinVersion. Both sides call it after the Welcome: the one that sent it before
+// it sends more, the one that received it before it receives more.
+func (c *Conn) Speak(version uint16) { c.spoken.Store(uint32(version)) }
+
+// Spoken returns the version of frames now.
+func (c *Conn) Spoken() uint16 { return uint16(c.spoken.Load()) }
 
 // Send writes the frames, in order and as one compressed group, and flushes. If
 // a frame is out of bounds it writes nothing and returns an error with
@@ -124,7 +138,7 @@ func (c *Conn) encode(frames []Frame) ([]byte, error) {
 		const room = binary.MaxVarintLen32
 		start := len(group)
 		group = append(group, make([]byte, room)...)
-		framed, err := AppendFrame(group, f)
+		framed, err := AppendFrame(group, c.Spoken(), f)
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +167,7 @@ func (c *Conn) write(group []byte) error {
 }
 
 func (c *Conn) startWriting() (err error) {
-	if _, err := c.w.Write(preamble()); err != nil {
+	if _, err := c.w.Write(preamble(c.highest)); err != nil {
 		return err
 	}
 	c.enc, err = zstd.NewWriter(c.w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(Window),
@@ -194,7 +208,7 @@ func (c *Conn) read() (Frame, error) {
 	if err != nil {
 		return nil, c.readError("frame", err, false)
 	}
-	return DecodeFrame(b)
+	return DecodeFrame(b, c.Spoken())
 }
 
 // readError says why reading ended: the transport, else the bytes it brought.
@@ -239,7 +253,7 @@ func (c *Conn) startReading() (err error) {
 	if err != nil {
 		return err
 	}
-	version, err := Negotiate(MinVersion, MaxVersion, lowest, highest)
+	version, err := Negotiate(MinVersion, c.highest, lowest, highest)
 	if err != nil {
 		return err
 	}
@@ -253,9 +267,9 @@ func (c *Conn) startReading() (err error) {
 // before its bytes are decompressed.
 const magic = "TPS1"
 
-func preamble() []byte {
+func preamble(highest uint16) []byte {
 	b := binary.BigEndian.AppendUint16([]byte(magic), MinVersion)
-	return binary.BigEndian.AppendUint16(b, MaxVersion)
+	return binary.BigEndian.AppendUint16(b, highest)
 }
 
 func (c *Conn) readPreamble() (lowest, highest uint16, err error) {

@@ -41,7 +41,7 @@ func sent(tb testing.TB, frames ...Frame) []byte {
 // compressed returns a direction whose decompressed bytes are plain.
 func compressed(tb testing.TB, plain []byte, options ...zstd.EOption) []byte {
 	tb.Helper()
-	b := bytes.NewBuffer(preamble())
+	b := bytes.NewBuffer(preamble(MaxVersion))
 	enc, err := zstd.NewWriter(b, append([]zstd.EOption{zstd.WithWindowSize(Window)}, options...)...)
 	if err != nil {
 		tb.Fatal(err)
@@ -58,15 +58,15 @@ func compressed(tb testing.TB, plain []byte, options ...zstd.EOption) []byte {
 func TestConn_CarriesEveryFrame(t *testing.T) {
 	var transport bytes.Buffer
 	c := NewConn(&transport)
-	mustSend(t, c, samples()...)
-	for i, f := range samples() {
+	mustSend(t, c, samples(MinVersion)...)
+	for i, f := range samples(MinVersion) {
 		mustSend(t, c, f)
 		if i%3 == 0 {
 			mustSend(t, c)
 		}
 	}
 	for range 2 {
-		for _, want := range samples() {
+		for _, want := range samples(MinVersion) {
 			got, err := c.Receive()
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Fatalf("got %v, %v, want %s", got, err, want.Kind())
@@ -76,12 +76,46 @@ func TestConn_CarriesEveryFrame(t *testing.T) {
 	if _, err := c.Receive(); err != io.EOF {
 		t.Errorf("at the end: %v, want io.EOF", err)
 	}
-	if c.Version() != 1 || c.BytesIn() != c.BytesOut() || c.BytesIn() == 0 {
+	if c.Version() != MaxVersion || c.BytesIn() != c.BytesOut() || c.BytesIn() == 0 {
 		t.Errorf("version %d, %d bytes in, %d out", c.Version(), c.BytesIn(), c.BytesOut())
 	}
 }
 
 // Every frame is readable as soon as Send returns, without a byte of the next.
+// Hello and Welcome are understood before a version is agreed on, the rest as
+// both then speak.
+func TestConn_Versions(t *testing.T) {
+	for version := MinVersion; version <= MaxVersion; version++ {
+		var ours, theirs bytes.Buffer
+		a, b := NewConn(&duplex{&theirs, &ours}), NewConn(&duplex{&ours, &theirs})
+		b.Limit(version)
+		mustSend(t, a, &Hello{NextSeq: 1, ProtoMin: MinVersion, ProtoMax: MaxVersion})
+		if _, err := b.Receive(); err != nil {
+			t.Fatal(err)
+		}
+		frames := samples(version)
+		mustSend(t, b, frames[2])
+		b.Speak(version)
+		mustSend(t, b, frames...)
+		w, err := a.Receive()
+		if err != nil || a.Version() != version || w.(*Welcome).Proto != version {
+			t.Fatalf("version %d: %v, agreed on %d, %v", version, w, a.Version(), err)
+		}
+		a.Speak(version)
+		for _, want := range frames {
+			if got, err := a.Receive(); err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("version %d: %v, %v", version, got, err)
+			}
+		}
+	}
+}
+
+// A duplex reads from one buffer and writes into another.
+type duplex struct{ in, out *bytes.Buffer }
+
+func (d *duplex) Read(p []byte) (int, error)  { return d.in.Read(p) }
+func (d *duplex) Write(p []byte) (int, error) { return d.out.Write(p) }
+
 func TestConn_FlushesEachSend(t *testing.T) {
 	var transport bytes.Buffer
 	c := NewConn(&transport)
@@ -257,9 +291,9 @@ func TestConn_RefusesForeignPeers(t *testing.T) {
 	}{
 		{"HTTP", `the peer is no Tradepost node: it begins with "GET / HT"`, CodeFrame, []byte("GET / HTTP/1.1\r\n")},
 		{"short", `it begins with "SSH"`, CodeFrame, []byte("SSH")},
-		{"newer", "the peer speaks 2 to 3, this node 1 to 1: upgrade this node", CodeVersion, []byte("TPS1\x00\x02\x00\x03")},
+		{"newer", "the peer speaks 4 to 5, this node 1 to 3: upgrade this node", CodeVersion, []byte("TPS1\x00\x04\x00\x05")},
 		{"older", "the peer speaks 0 to 0", CodeVersion, []byte("TPS1\x00\x00\x00\x00")},
-		{"not compressed", "the stream is damaged", CodeFrame, append(preamble(), "plain text here"...)},
+		{"not compressed", "the stream is damaged", CodeFrame, append(preamble(MaxVersion), "plain text here"...)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -284,7 +318,7 @@ func TestConn_RefusesBadStreams(t *testing.T) {
 		{"long", "length: 2097153 is not 1 to 2097152", CodeFrame, length(MaxFrame + 1)},
 		{"huge", "length: 18446744073709551615 is not", CodeFrame, length(1<<64 - 1)},
 		{"overflow", "the stream is damaged", CodeFrame, bytes.Repeat([]byte{0xff}, 20)},
-		{"unknown", "frame kind 42 is unknown: the peer is newer", CodeVersion, []byte{1, 42}},
+		{"unknown", "frame kind 42 is not part of version 1", CodeVersion, []byte{1, 42}},
 		{"field", "ask.what: 9 is not 1 to 2", CodeFrame, []byte{3, 17, 1, 9}},
 	}
 	for _, tt := range tests {
@@ -314,7 +348,7 @@ func TestConn_Truncations(t *testing.T) {
 		case n == 0 && err != io.EOF:
 			t.Fatalf("nothing: %v", err)
 		}
-		if n > 0 && n != first && !errors.Is(err, io.ErrUnexpectedEOF) && !(n == len(preamble()) && err == io.EOF) {
+		if n > 0 && n != first && !errors.Is(err, io.ErrUnexpectedEOF) && !(n == len(preamble(MaxVersion)) && err == io.EOF) {
 			t.Fatalf("%d of %d bytes: %v", n, len(whole), err)
 		}
 	}
@@ -353,7 +387,7 @@ func TestConn_RefusesWiderWindow(t *testing.T) {
 			t.Errorf("cause: %v", err)
 		}
 	}
-	single := append(preamble(), 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0x10, 0) // one segment of 1 MiB
+	single := append(preamble(MaxVersion), 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0x10, 0) // one segment of 1 MiB
 	_, err := NewConn(stream{bytes.NewReader(single)}).Receive()
 	wantError(t, err, CodeFrame, "the stream is damaged")
 }
@@ -381,7 +415,7 @@ func allocated(f func()) uint64 {
 
 func FuzzReceive(f *testing.F) {
 	push, batch := newEdits().group(3)
-	f.Add(sent(f, samples()...))
+	f.Add(sent(f, samples(MinVersion)...))
 	f.Add(sent(f, push, batch))
 	f.Add(compressed(f, binary.AppendUvarint(nil, MaxFrame)))
 	f.Add([]byte("GET / HTTP/1.1\r\n"))
@@ -391,7 +425,7 @@ func FuzzReceive(f *testing.F) {
 			t.Fatal("the stream has no end")
 		}
 		for _, frame := range frames {
-			if _, err := AppendFrame(nil, frame); err != nil {
+			if _, err := AppendFrame(nil, MinVersion, frame); err != nil {
 				t.Fatalf("received what cannot be sent: %v", err)
 			}
 		}

@@ -21,7 +21,7 @@ const (
 	maxBusy      = 3_600_000 // milliseconds
 )
 
-// Kind numbers the frames. Numbers are sent: never renumber. 19 is free.
+// Kind numbers the frames. Numbers are sent: never renumber.
 type Kind uint8
 
 // The kinds of frame.
@@ -44,10 +44,12 @@ const (
 	KindForwarded Kind = 16
 	KindAsk       Kind = 17
 	KindAnswer    Kind = 18
+	KindRepair    Kind = 19 // from version 3
+	KindReports   Kind = 20 // from version 3
 )
 
 var kindNames = [...]string{"", "hello", "welcome", "push", "pushed", "batch", "applied", "busy", "gap", "fenced", "frozen",
-	"heartbeat", "refused", "join", "joined", "forward", "forwarded", "ask", "answer"}
+	"heartbeat", "refused", "join", "joined", "forward", "forwarded", "ask", "answer", "repair", "reports"}
 
 // String returns the kind's name in errors, metrics and docs/protocol.md.
 func (k Kind) String() string {
@@ -103,14 +105,31 @@ func newFrame(k Kind) Frame {
 		return new(Ask)
 	case KindAnswer:
 		return new(Answer)
+	case KindRepair:
+		return new(Repair)
+	case KindReports:
+		return new(Reports)
 	}
 	return nil
 }
 
-// AppendFrame appends kind and fields of f, without the length. Its error has
-// CodeFrame and names the field that is out of bounds.
-func AppendFrame(dst []byte, f Frame) ([]byte, error) {
-	c := codec{mode: encoding, kind: f.Kind(), b: append(dst, byte(f.Kind()))}
+// since returns the version that a kind came with.
+func (k Kind) since() uint16 {
+	switch k {
+	case KindRepair, KindReports:
+		return 3
+	}
+	return 1
+}
+
+// AppendFrame appends kind and fields of f, without the length, as the version
+// of the protocol has them. Its error has CodeFrame and names the field that is
+// out of bounds, or that the version does not have.
+func AppendFrame(dst []byte, version uint16, f Frame) ([]byte, error) {
+	c := codec{mode: encoding, version: version, kind: f.Kind(), b: append(dst, byte(f.Kind()))}
+	if version < f.Kind().since() {
+		c.err = badFrame("encode frame", f.Kind().String(), fmt.Sprintf("version %d has no such frame", version), nil)
+	}
 	f.fields(&c)
 	if n := len(c.b) - len(dst); n > MaxFrame && c.err == nil {
 		c.err = badFrame("encode frame", f.Kind().String(), fmt.Sprintf("%d bytes is more than %d", n, MaxFrame), nil)
@@ -121,18 +140,18 @@ func AppendFrame(dst []byte, f Frame) ([]byte, error) {
 	return c.b, nil
 }
 
-// DecodeFrame decodes what AppendFrame wrote. The frame's byte slices share b's
-// array. Its error has CodeFrame and names frame and field, or CodeVersion for
-// a kind that only a newer program knows.
-func DecodeFrame(b []byte) (Frame, error) {
+// DecodeFrame decodes what AppendFrame wrote in the same version. The frame's
+// byte slices share b's array. Its error has CodeFrame and names frame and
+// field, or CodeVersion for a kind that the version does not have.
+func DecodeFrame(b []byte, version uint16) (Frame, error) {
 	if len(b) == 0 || len(b) > MaxFrame {
 		return nil, badFrame("decode frame", "length", fmt.Sprintf("%d is not 1 to %d", len(b), MaxFrame), nil)
 	}
 	f := newFrame(Kind(b[0]))
-	if f == nil {
-		return nil, &crm.Error{Code: CodeVersion, Op: "decode frame", Message: fmt.Sprintf("frame kind %d is unknown: the peer is newer", b[0])}
+	if f == nil || version < f.Kind().since() {
+		return nil, &crm.Error{Code: CodeVersion, Op: "decode frame", Message: fmt.Sprintf("frame kind %d is not part of version %d", b[0], version)}
 	}
-	c := codec{mode: decoding, kind: f.Kind(), b: b[1:]}
+	c := codec{mode: decoding, version: version, kind: f.Kind(), b: b[1:]}
 	f.fields(&c)
 	if c.err == nil && len(c.b) > 0 {
 		c.err = badFrame("decode frame", c.kind.String(), fmt.Sprintf("%d bytes left over", len(c.b)), nil)

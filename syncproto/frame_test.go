@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,9 +21,34 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// samples returns one frame of each kind with no field zero where that is
-// allowed, and the shapes that a field decides.
-func samples() []Frame {
+// samples returns one frame of each kind that the version has, with no field
+// zero where that is allowed, and the shapes that a field decides.
+func samples(version uint16) []Frame {
+	frames := samples1()
+	for _, f := range frames {
+		switch f := f.(type) {
+		case *Welcome:
+			if f.Proto = version; version >= 2 {
+				f.Lineage = []Fork{{Timeline: 7, Rev: 4000}, {Timeline: 1 << 63, Rev: 1 << 40}}
+			}
+		case *Batch:
+			if version >= 3 && f.Final {
+				f.Repair = 3
+				f.Sums = []BucketSums{{Territory: 17, Sums: [256 * BucketSum]byte{1, 255: 2, 2047: 3}}}
+				f.Buckets = []WholeBuckets{{Territory: 17, Set: BucketSet{1, 31: 0x80}}}
+				f.Nodes = []NodeState{{Node: 13, Incarnation: 2, LastSeq: 900, LastHash: crm.ChainHash{4, 15: 5}}}
+				f.Trimmed = 200
+			}
+		}
+	}
+	if version >= 3 {
+		frames = append(frames, &Repair{Number: 3, Cursor: 299, Wants: []Want{{Territory: 17, Buckets: BucketSet{1, 31: 0x80}}}},
+			&Reports{Reports: []Report{{Node: 13, Cursor: 250, LowBase: 200, SeenMillis: 1_760_000_000_123}}})
+	}
+	return frames
+}
+
+func samples1() []Frame {
 	m := bytes.Repeat([]byte{7}, minMutation)
 	chain := crm.ChainHash{1, 2, 3, 15: 16}
 	id := crm.RecordID{0x01, 0x99, 15: 0xff}
@@ -58,9 +84,9 @@ func samples() []Frame {
 	}
 }
 
-func mustDecode(tb testing.TB, b []byte) Frame {
+func mustDecode(tb testing.TB, b []byte, version uint16) Frame {
 	tb.Helper()
-	f, err := DecodeFrame(b)
+	f, err := DecodeFrame(b, version)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -68,17 +94,19 @@ func mustDecode(tb testing.TB, b []byte) Frame {
 }
 
 func TestFrame_RoundTrip(t *testing.T) {
-	seen := map[Kind]bool{}
-	for _, f := range samples() {
-		seen[f.Kind()] = true
-		got := mustDecode(t, mustAppend(t, f))
-		if diff := cmp.Diff(f, got, cmp.Transformer("plain", plain)); diff != "" {
-			t.Errorf("%s (-sent +received):\n%s", f.Kind(), diff)
+	for version := MinVersion; version <= MaxVersion; version++ {
+		seen := map[Kind]bool{}
+		for _, f := range samples(version) {
+			seen[f.Kind()] = true
+			got := mustDecode(t, mustAppend(t, f, version), version)
+			if diff := cmp.Diff(f, got, cmp.Transformer("plain", plain)); diff != "" {
+				t.Errorf("%s of version %d (-sent +received):\n%s", f.Kind(), version, diff)
+			}
 		}
-	}
-	for k := Kind(1); int(k) < len(kindNames); k++ {
-		if f := newFrame(k); f == nil || f.Kind() != k || !seen[k] {
-			t.Errorf("kind %d: frame %v, sampled %t", k, f, seen[k])
+		for k := Kind(1); int(k) < len(kindNames); k++ {
+			if f := newFrame(k); f == nil || f.Kind() != k || seen[k] != (k.since() <= version) {
+				t.Errorf("version %d, kind %d: frame %v, sampled %t", version, k, f, seen[k])
+			}
 		}
 	}
 }
@@ -87,27 +115,91 @@ func TestFrame_RoundTrip(t *testing.T) {
 func plain(f Frame) any { return reflect.ValueOf(f).Elem().Interface() }
 
 func TestFrame_EncodingIsSame(t *testing.T) {
-	var b strings.Builder
-	for _, f := range samples() {
-		fmt.Fprintf(&b, "%s %x\n", f.Kind(), mustAppend(t, f))
+	for version := MinVersion; version <= MaxVersion; version++ {
+		var b strings.Builder
+		for _, f := range samples(version) {
+			fmt.Fprintf(&b, "%s %x\n", f.Kind(), mustAppend(t, f, version))
+		}
+		golden(t, fmt.Sprintf("frames_v%d.hex", version), b.String())
 	}
-	golden(t, "frames_v1.hex", b.String())
 }
 
 func TestFrame_DecodesGolden(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("testdata", "frames_v1.hex"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	for i, f := range samples() {
-		b, err := hex.DecodeString(strings.Fields(lines[i])[1])
+	for version := MinVersion; version <= MaxVersion; version++ {
+		text, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("frames_v%d.hex", version)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := mustDecode(t, b); !reflect.DeepEqual(got, f) {
-			t.Errorf("line %d: got %+v, want %+v", i+1, plain(got), plain(f))
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		for i, f := range samples(version) {
+			b, err := hex.DecodeString(strings.Fields(lines[i])[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := mustDecode(t, b, version); !reflect.DeepEqual(got, f) {
+				t.Errorf("version %d, line %d: got %+v, want %+v", version, i+1, plain(got), plain(f))
+			}
 		}
+	}
+}
+
+// What an older version cannot say must not be lost in silence.
+func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
+	for _, c := range []struct {
+		f       Frame
+		version uint16
+		want    string
+	}{
+		{&Welcome{Proto: 1, Lineage: []Fork{{1, 2}}}, 1, "welcome.lineage: version 1 has no such field"},
+		{&Batch{Trimmed: 1, To: 2}, 2, "batch.repair: version 2 has no such field"},
+		{&Batch{Nodes: make([]NodeState, 1)}, 1, "batch.repair: version 1 has no such field"},
+		{&Repair{Number: 1}, 2, "version 2 has no such frame"},
+		{&Reports{}, 1, "version 1 has no such frame"},
+	} {
+		_, err := AppendFrame(nil, c.version, c.f)
+		wantError(t, err, CodeFrame, c.want)
+	}
+	for _, f := range samples(3) {
+		b := mustAppend(t, f, 3)
+		if _, err := DecodeFrame(b, 2); err == nil != (f.Kind() != KindBatch && f.Kind() != KindRepair && f.Kind() != KindReports) {
+			t.Errorf("%s of version 3, read as of version 2: %v", f.Kind(), err)
+		}
+	}
+}
+
+func TestBucketSet(t *testing.T) {
+	var s BucketSet
+	for _, b := range []byte{0, 9, 255, 9} {
+		s.Add(b)
+	}
+	if s.Len() != 3 || !s.Has(0) || !s.Has(9) || !s.Has(255) || s.Has(1) || s[1] != 2 || s.IsEmpty() {
+		t.Errorf("%v", s)
+	}
+	if got := slices.Collect(s.All()); !slices.Equal(got, []byte{0, 9, 255}) {
+		t.Errorf("yields %v", got)
+	}
+	u := BucketSet{2}
+	if s.Covers(u) || !s.Or(u).Covers(s) || s.Or(u).Len() != 4 || AllBuckets().Len() != 256 || !AllBuckets().Covers(s) || !s.Covers(BucketSet{}) {
+		t.Error("or, covers")
+	}
+}
+
+func TestBucketSums(t *testing.T) {
+	var a, b BucketSums
+	for i := range 256 {
+		a.Set(byte(i), []byte("bucket"))
+		b.Set(byte(i), []byte("bucket"))
+	}
+	if d := a.Differ(&b); !d.IsEmpty() {
+		t.Errorf("equal ones differ in %v", d)
+	}
+	b.Set(7, []byte("Bucket"))
+	b.Set(255, nil)
+	if got := slices.Collect(a.Differ(&b).All()); !slices.Equal(got, []byte{7, 255}) {
+		t.Errorf("they differ in %v", got)
+	}
+	if got := hex.EncodeToString(b.Of(255)); got != "e3b0c44298fc1c14" { // SHA-256 of nothing
+		t.Errorf("cut to %s", got)
 	}
 }
 
@@ -138,7 +230,7 @@ func wantError(tb testing.TB, err error, code crm.Code, text string) {
 }
 
 func TestDecodeFrame_Refuses(t *testing.T) {
-	valid := mustAppend(t, &Pushed{Seq: 1})
+	valid := mustAppend(t, &Pushed{Seq: 1}, MaxVersion)
 	tests := []struct {
 		name, want string
 		code       crm.Code
@@ -146,9 +238,9 @@ func TestDecodeFrame_Refuses(t *testing.T) {
 	}{
 		{"nothing", "length: 0 is not 1 to 2097152", CodeFrame, nil},
 		{"too long", "length: 2097153 is not", CodeFrame, make([]byte, MaxFrame+1)},
-		{"kind 0", "frame kind 0 is unknown", CodeVersion, []byte{0}},
-		{"kind 19", "frame kind 19 is unknown: the peer is newer", CodeVersion, []byte{19}},
-		{"kind 42", "frame kind 42 is unknown: the peer is newer", CodeVersion, []byte{42, 1}},
+		{"kind 0", "frame kind 0 is not part of version 3", CodeVersion, []byte{0}},
+		{"kind 21", "frame kind 21 is not part of version 3", CodeVersion, []byte{21}},
+		{"kind 42", "frame kind 42 is not part of version 3", CodeVersion, []byte{42, 1}},
 		{"rest", "pushed: 1 bytes left over", CodeFrame, append(valid, 0)},
 		{"long number", "pushed.seq: bad number", CodeFrame, []byte{4, 0x81, 0}},
 		{"huge number", "pushed.seq: bad number", CodeFrame, append([]byte{4}, bytes.Repeat([]byte{0xff}, 11)...)},
@@ -166,7 +258,7 @@ func TestDecodeFrame_Refuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := DecodeFrame(tt.b)
+			_, err := DecodeFrame(tt.b, MaxVersion)
 			wantError(t, err, tt.code, tt.want)
 		})
 	}
@@ -193,12 +285,12 @@ func TestAppendFrame_Refuses(t *testing.T) {
 		{"batch.items[0].kind: 4 is not 1 to 3", &Batch{Items: []Item{{Kind: 4}}}},
 		{"batch.items[0].body (record, deleted): 0 bytes is under 1", &Batch{Items: []Item{{Kind: ItemRecord}}}},
 		{"batch.items[1].partial: a record that left", &Batch{Items: []Item{{Kind: ItemLeft}, {Kind: ItemLeft, Partial: true}}}},
-		{"batch: 2949197 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
+		{"batch: 2949202 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
 		{"forward.offset_ms: -281474976710656 is beyond", &Forward{OffsetMillis: -1 << 48}},
 		{"ask.what: 0 is not", &Ask{}},
 	}
 	for _, tt := range tests {
-		dst, err := AppendFrame([]byte("kept"), tt.f)
+		dst, err := AppendFrame([]byte("kept"), MaxVersion, tt.f)
 		wantError(t, err, CodeFrame, tt.want)
 		if string(dst) != "kept" {
 			t.Errorf("%s: %d bytes stand after the failure", tt.want, len(dst))
@@ -208,17 +300,17 @@ func TestAppendFrame_Refuses(t *testing.T) {
 
 func TestMessage_IsCutNotRefused(t *testing.T) {
 	long := strings.Repeat("é", maxMessage) // the cut falls inside no rune
-	got := mustDecode(t, mustAppend(t, &Frozen{Reason: "x" + long + "\xff"})).(*Frozen).Reason
+	got := mustDecode(t, mustAppend(t, &Frozen{Reason: "x" + long + "\xff"}, 1), 1).(*Frozen).Reason
 	if want := "x" + long[:maxMessage-2]; got != want {
 		t.Errorf("got %d bytes, want %d", len(got), len(want))
 	}
 }
 
 func TestFrame_EveryTruncationIsAnError(t *testing.T) {
-	for _, f := range samples() {
-		b := mustAppend(t, f)
+	for _, f := range samples(MaxVersion) {
+		b := mustAppend(t, f, MaxVersion)
 		for n := range b {
-			if _, err := DecodeFrame(b[:n]); err == nil {
+			if _, err := DecodeFrame(b[:n], MaxVersion); err == nil {
 				t.Errorf("%s: %d of %d bytes decoded", f.Kind(), n, len(b))
 			}
 		}
@@ -238,7 +330,7 @@ func TestBatch_SizeBoundsEncoding(t *testing.T) {
 	_, b := e.group(300)
 	b.Outcomes = []crm.Outcome{{Node: 1<<32 - 1, Seq: 1<<64 - 1, Rev: crm.Pending - 1, Kind: crm.Parked, Code: crm.CodeGuard, Message: strings.Repeat("m", 300)}}
 	b.Whole = []crm.TerritoryID{1<<32 - 1}
-	if got, most := len(mustAppend(t, b)), b.Size(); got > most || most > got+300*16+100 {
+	if got, most := len(mustAppend(t, b, MaxVersion)), b.Size(); got > most || most > got+300*16+200 {
 		t.Errorf("%d bytes, Size says %d", got, most)
 	}
 	full := &Batch{Items: []Item{{Kind: ItemRecord, Body: make([]byte, MaxBody)}}, Digests: make([]TerritoryDigest, 3000)}
@@ -246,17 +338,17 @@ func TestBatch_SizeBoundsEncoding(t *testing.T) {
 		full.Items = append(full.Items, Item{Kind: ItemRecord, Body: make([]byte, 1000)})
 	}
 	full.Items = append(full.Items, Item{Kind: ItemRecord, Body: make([]byte, MaxBody)})
-	mustAppend(t, full)
+	mustAppend(t, full, MaxVersion)
 }
 
 func TestFrame_EncodeDecodeIsIdentity(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := anyFrame(t)
-		b, err := AppendFrame(nil, f)
+		b, err := AppendFrame(nil, MaxVersion, f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := DecodeFrame(b)
+		got, err := DecodeFrame(b, MaxVersion)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,6 +365,8 @@ func anyFrame(t *rapid.T) Frame {
 	switch f := f.(type) {
 	case *Hello:
 		f.NextSeq++
+	case *Welcome:
+		f.Proto = MaxVersion
 	case *Batch:
 		f.To = max(f.From, f.Upto, f.To)
 	case *Busy:
@@ -341,19 +435,21 @@ func fillSlice(t *rapid.T, v reflect.Value, name string) {
 }
 
 func FuzzDecodeFrame(f *testing.F) {
-	for _, s := range samples() {
-		f.Add(mustAppend(f, s))
+	for version := MinVersion; version <= MaxVersion; version++ {
+		for _, s := range samples(version) {
+			f.Add(mustAppend(f, s, version), version)
+		}
 	}
-	f.Add([]byte{5, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		frame, err := DecodeFrame(b)
+	f.Add([]byte{5, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0x07}, MaxVersion)
+	f.Fuzz(func(t *testing.T, b []byte, version uint16) {
+		frame, err := DecodeFrame(b, version)
 		if err != nil {
 			if _, ok := errors.AsType[*crm.Error](err); !ok {
 				t.Fatalf("error without a code: %v", err)
 			}
 			return
 		}
-		again, err := AppendFrame(nil, frame)
+		again, err := AppendFrame(nil, version, frame)
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%x was decoded and encoded to %x, %v", b, again, err)
 		}

@@ -2,7 +2,8 @@ package syncproto
 
 import "github.com/tradepost-crm/tradepost/crm"
 
-// A Hello is a replica's first frame: who it is and where it stands.
+// A Hello is a replica's first frame: who it is and where it stands. It is the
+// same in every version, so that any node can greet any other.
 type Hello struct {
 	ProtoMin, ProtoMax uint16 // versions spoken, inclusive
 	Cluster            string
@@ -58,7 +59,18 @@ type Welcome struct {
 	Backup      crm.Rev  // what a backup of the masters covers; 0: there is none
 	Leader      bool     // the answering master leads
 	Masters     []string // host:port of each, to dial next time
+	Lineage     []Fork   // of Timeline, oldest first: the timelines that it came from; Proto 2
 }
+
+// A Fork says that a timeline was left at Rev for the next one of its lineage:
+// what it decided up to there holds, what came after was lost.
+type Fork struct {
+	Timeline uint64
+	Rev      crm.Rev
+}
+
+// maxLineage bounds the restores that a cluster remembers.
+const maxLineage = 256
 
 // Kind returns KindWelcome.
 func (*Welcome) Kind() Kind { return KindWelcome }
@@ -76,6 +88,15 @@ func (f *Welcome) fields(c *codec) {
 	c.rev("backup", &f.Backup)
 	c.flag("leader", &f.Leader)
 	c.addresses("masters", &f.Masters)
+	if c.mode != describing {
+		c.version = f.Proto // a Welcome says itself which version it is
+	}
+	if c.since(2, len(f.Lineage) > 0, "lineage") {
+		each(c, "lineage (2)", &f.Lineage, maxLineage, 2, func(a *Fork) {
+			number(c, "timeline", &a.Timeline)
+			c.rev("rev", &a.Rev)
+		})
+	}
 }
 
 func (c *codec) addresses(name string, v *[]string) {

@@ -79,9 +79,9 @@ func mustSend(tb testing.TB, c *Conn, frames ...Frame) (bytes int64) {
 	return c.BytesOut() - before
 }
 
-func mustAppend(tb testing.TB, f Frame) []byte {
+func mustAppend(tb testing.TB, f Frame, version uint16) []byte {
 	tb.Helper()
-	b, err := AppendFrame(nil, f)
+	b, err := AppendFrame(nil, version, f)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestConn_BytesOfSmallChanges(t *testing.T) {
 			}
 			pushed, fed := push.BytesOut()/rounds, feed.BytesOut()/rounds
 			p, b := e.group(int(tt.changes))
-			t.Logf("%d changes: push %d bytes of %d, feed %d of %d", tt.changes, pushed, len(mustAppend(t, p)), fed, len(mustAppend(t, b)))
+			t.Logf("%d changes: push %d bytes of %d, feed %d of %d", tt.changes, pushed, len(mustAppend(t, p, MinVersion)), fed, len(mustAppend(t, b, MinVersion)))
 			if pushed > tt.push || fed > tt.feed {
 				t.Errorf("push %d, feed %d bytes; at most %d and %d expected", pushed, fed, tt.push, tt.feed)
 			}

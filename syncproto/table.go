@@ -10,7 +10,7 @@ import (
 func Tables() string {
 	var b strings.Builder
 	for k := Kind(1); int(k) < len(kindNames); k++ {
-		c := codec{mode: describing, kind: k}
+		c := codec{mode: describing, version: MaxVersion, kind: k}
 		newFrame(k).fields(&c)
 		fmt.Fprintf(&b, "### %d `%s`\n\n| field | form | bound |\n|---|---|---|\n", k, k)
 		for _, r := range c.rows {

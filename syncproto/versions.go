@@ -6,10 +6,11 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 )
 
-// The versions of the protocol this program speaks, both inclusive.
+// The versions of the protocol this program speaks, both inclusive. What each
+// added is in docs/protocol.md.
 const (
 	MinVersion uint16 = 1
-	MaxVersion uint16 = crm.ProtocolVersion
+	MaxVersion uint16 = 3
 )
 
 // Negotiate returns the highest version in both inclusive ranges. Its error has

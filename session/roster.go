@@ -1,4 +1,4 @@
-package master
+package session
 
 import (
 	"cmp"
@@ -11,16 +11,16 @@ import (
 	"github.com/tradepost-crm/tradepost/store"
 )
 
-// A roster is who the decided records say belongs to the cluster. It does not
+// A Roster is who the decided records say belongs to the cluster. It does not
 // change once made.
-type roster struct {
-	rev   crm.Rev
-	nodes map[crm.NodeID]nodeFacts
-	sites map[string]siteFacts // by name
+type Roster struct {
+	Rev   crm.Rev
+	Nodes map[crm.NodeID]NodeFacts
+	Sites map[string]SiteFacts // by name
 }
 
-// nodeFacts is a node's record.
-type nodeFacts struct {
+// NodeFacts is a node's record.
+type NodeFacts struct {
 	Record crm.RecordID
 	Token  crm.Token
 	Node   crm.NodeID
@@ -33,29 +33,29 @@ type nodeFacts struct {
 	Raft   string
 }
 
-// siteFacts is a site's record.
-type siteFacts struct {
+// SiteFacts is a site's record.
+type SiteFacts struct {
 	Name   string
 	City   string
-	Grants []grant // by element of the set; Shared is not among them
+	Grants []Grant // by element of the set; Shared is not among them
 }
 
-// A grant lets a site hold a territory.
-type grant struct {
+// A Grant lets a site hold a territory.
+type Grant struct {
 	Territory crm.TerritoryID
 	Rev       crm.Rev // since when it has held without a break: a Cursor below needs the territory whole
 }
 
-// A rosterCache keeps the newest roster, because every batch needs one and it
-// hardly ever changes.
-type rosterCache struct {
+// Rosters keep the newest roster, because every batch needs one and it hardly
+// ever changes. The zero value is ready; any goroutine may use it.
+type Rosters struct {
 	mu      sync.Mutex // protects the rest
-	newest  *roster
+	newest  *Roster
 	checked crm.Rev // newest still holds here
 }
 
-// at returns the roster at the transaction's Rev.
-func (c *rosterCache) at(tx *store.Tx) (*roster, error) {
+// At returns the roster at the transaction's Rev.
+func (c *Rosters) At(tx *store.Tx) (*Roster, error) {
 	rev, err := tx.Rev()
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (c *rosterCache) at(tx *store.Tx) (*roster, error) {
 	c.mu.Lock()
 	known, checked := c.newest, c.checked
 	c.mu.Unlock()
-	if known != nil && known.rev <= rev {
+	if known != nil && known.Rev <= rev {
 		same, err := rev <= checked, error(nil)
 		if !same {
 			same, err = unchanged(tx, checked)
@@ -85,7 +85,7 @@ func (c *rosterCache) at(tx *store.Tx) (*roster, error) {
 }
 
 // keep notes that r holds at rev, unless a newer one is known.
-func (c *rosterCache) keep(r *roster, rev crm.Rev) {
+func (c *Rosters) keep(r *Roster, rev crm.Rev) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.newest == nil || c.checked < rev {
@@ -108,14 +108,17 @@ func unchanged(tx *store.Tx, since crm.Rev) (bool, error) {
 	return true, nil
 }
 
-func readRoster(tx *store.Tx, rev crm.Rev) (*roster, error) {
-	r := &roster{rev: rev, nodes: map[crm.NodeID]nodeFacts{}, sites: map[string]siteFacts{}}
+func readRoster(tx *store.Tx, rev crm.Rev) (*Roster, error) {
+	r := &Roster{Rev: rev, Nodes: map[crm.NodeID]NodeFacts{}, Sites: map[string]SiteFacts{}}
 	for rec, err := range tx.Scan(crm.EntityNode) {
 		if err != nil {
 			return nil, err
 		}
-		n := nodeFactsOf(rec)
-		r.nodes[n.Node] = n
+		n, err := nodeFactsOf(tx, rec)
+		if err != nil {
+			return nil, err
+		}
+		r.Nodes[n.Node] = n
 	}
 	for rec, err := range tx.Scan(crm.EntitySite) {
 		if err != nil {
@@ -125,20 +128,21 @@ func readRoster(tx *store.Tx, rev crm.Rev) (*roster, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.sites[s.Name] = s
+		r.Sites[s.Name] = s
 	}
 	return r, nil
 }
 
-func nodeFactsOf(rec *crm.Record) nodeFacts {
+func nodeFactsOf(tx *store.Tx, rec *crm.Record) (NodeFacts, error) {
+	seen, err := tx.Token(rec)
 	text := func(f crm.FieldID) string { return rec.Value(f).Str() }
-	return nodeFacts{Record: rec.ID, Token: rec.Token(), Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
+	return NodeFacts{Record: rec.ID, Token: seen, Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
 		Site: text(crm.NodeSite), City: text(crm.NodeCity), Role: auth.Role(text(crm.NodeRole)), Active: text(crm.NodeStatus) != "removed",
-		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}
+		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}, err
 }
 
-func siteFactsOf(tx *store.Tx, rec *crm.Record) (siteFacts, error) {
-	s := siteFacts{Name: rec.Value(crm.SiteName).Str(), City: rec.Value(crm.SiteCity).Str()}
+func siteFactsOf(tx *store.Tx, rec *crm.Record) (SiteFacts, error) {
+	s := SiteFacts{Name: rec.Value(crm.SiteName).Str(), City: rec.Value(crm.SiteCity).Str()}
 	c := rec.Cell(crm.SiteTerritories)
 	if c == nil {
 		return s, nil
@@ -149,7 +153,7 @@ func siteFactsOf(tx *store.Tx, rec *crm.Record) (siteFacts, error) {
 			return s, err
 		}
 		if t != 0 && t != crm.Shared && t != crm.HeadOffice {
-			s.Grants = append(s.Grants, grant{t, max(c.Elems[i].Rev, rec.Entered, since)})
+			s.Grants = append(s.Grants, Grant{t, max(c.Elems[i].Rev, rec.Entered, since)})
 		}
 	}
 	return s, nil
@@ -170,16 +174,16 @@ func territoryOf(tx *store.Tx, code string) (crm.TerritoryID, crm.Rev, error) {
 	return crm.TerritoryID(rec.Value(crm.TerritoryNumber).Int()), rec.Entered, nil
 }
 
-// masters returns the sync addresses of the active masters, leader first, at
+// Masters returns the sync addresses of the active masters, leader first, at
 // most as many as a Welcome may carry.
-func (r *roster) masters(leader crm.NodeID) []string {
+func (r *Roster) Masters(leader crm.NodeID) []string {
 	const most = 64
 	var out []string
-	if n := r.nodes[leader]; n.Active && n.Sync != "" {
+	if n := r.Nodes[leader]; n.Active && n.Sync != "" {
 		out = append(out, n.Sync)
 	}
-	for _, id := range sortedKeys(r.nodes) {
-		n := r.nodes[id]
+	for _, id := range sortedKeys(r.Nodes) {
+		n := r.Nodes[id]
 		if id != leader && n.Active && n.Role == auth.RoleMaster && n.Sync != "" && len(out) < most {
 			out = append(out, n.Sync)
 		}
@@ -187,14 +191,15 @@ func (r *roster) masters(leader crm.NodeID) []string {
 	return out
 }
 
-// replicaOf returns the active replica of a site.
-func (r *roster) replicaOf(site string) (nodeFacts, bool) {
-	for _, n := range r.nodes {
+// ReplicaOf returns the active replica of a site.
+func (r *Roster) ReplicaOf(site string) (NodeFacts, bool) {
+	for _, id := range sortedKeys(r.Nodes) {
+		n := r.Nodes[id]
 		if n.Site == site && n.Role == auth.RoleReplica && n.Active {
 			return n, true
 		}
 	}
-	return nodeFacts{}, false
+	return NodeFacts{}, false
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

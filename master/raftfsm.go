@@ -1,0 +1,147 @@
+package master
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/tradepost-crm/tradepost/store"
+)
+
+const (
+	// idle is how long a master waits for more to put into a transaction.
+	idle = time.Millisecond
+	// commitShare is how many times as long as a commit a master decides before
+	// the next one, if there is something to decide.
+	commitShare = 4
+)
+
+// An fsm is an FSM whose entries come from Raft, and which commits by itself.
+// See snapshot.go for the rest of raft.FSM.
+type fsm struct {
+	*FSM
+	every   time.Duration // the longest that something stays uncommitted
+	observe observer
+	work    chan struct{} // holds a token when something is uncommitted
+}
+
+func newFSM(cfg ledgerConfig, data *store.DB, watch *watchdog, fatal func(error)) (*fsm, error) {
+	o := cfg.Observe
+	core, err := loadFSM(FSMConfig{Now: cfg.Now, Logger: cfg.Logger, Fatal: fatal, Watch: watch.watch,
+		Observe: FSMObserver{Commit: o.Commit, Frozen: o.Frozen, Panicked: o.Panicked, Diverged: o.Diverged}}, data)
+	return &fsm{FSM: core, every: cfg.CommitEvery, observe: o, work: make(chan struct{}, 1)}, err
+}
+
+// servers is the Raft configuration and the entry that made it.
+type servers struct {
+	index uint64
+	raft.Configuration
+}
+
+// encode returns the index in 8 bytes, big-endian, and raft.EncodeConfiguration.
+func (s servers) encode() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, s.index), raft.EncodeConfiguration(s.Configuration)...)
+}
+
+func serversIn(tx *store.Tx) (servers, error) {
+	b, err := tx.Meta(metaServers)
+	if err != nil || len(b) < 8 {
+		return servers{}, err
+	}
+	return servers{binary.BigEndian.Uint64(b), raft.DecodeConfiguration(b[8:])}, nil
+}
+
+// Apply evaluates one entry; Raft prefers ApplyBatch.
+func (f *fsm) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
+
+// ApplyBatch evaluates entries and returns a Verdict each.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	start := f.cfg.Now()
+	verdicts, mutations := f.applyAll(logs)
+	select {
+	case f.work <- struct{}{}:
+	default:
+	}
+	if f.observe.Batch != nil {
+		f.observe.Batch(len(logs), mutations)
+	}
+	if f.observe.Apply != nil {
+		f.observe.Apply(f.cfg.Now().Sub(start))
+	}
+	return verdicts
+}
+
+func (f *fsm) applyAll(logs []*raft.Log) (verdicts []any, mutations int) {
+	for _, log := range logs {
+		v := f.applyLog(log)
+		mutations += len(v.Results)
+		verdicts = append(verdicts, v)
+	}
+	return verdicts, mutations
+}
+
+func (f *fsm) applyLog(log *raft.Log) Verdict {
+	if log.Type == raft.LogConfiguration {
+		return f.configure(position{log.Index, log.Term}, raft.DecodeConfiguration(log.Data))
+	}
+	return f.FSM.Apply(log.Index, log.Term, log.Data)
+}
+
+// configure notes who the servers are from an index on.
+func (f *fsm) configure(at position, c raft.Configuration) Verdict {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.apply(at, func() (Verdict, error) {
+		f.servers = servers{at.index, c}
+		return Verdict{}, nil
+	})
+}
+
+// commitLoop commits when the queue of entries runs dry, at the latest
+// every after the first uncommitted one, until ctx ends.
+func (f *fsm) commitLoop(ctx context.Context) {
+	var rest *time.Timer // fires when committing again may begin
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.work:
+		}
+		f.settle(ctx, rest)
+		start := time.Now()
+		_ = f.Flush() // its failure halts the FSM, which has told of it
+		rest = time.NewTimer(commitShare * time.Since(start))
+	}
+}
+
+// settle returns when no batch has come for a while and the last commit was long
+// enough ago, at the latest after every. A commit holds up decisions,
+// so back to back they would take most of the time.
+func (f *fsm) settle(ctx context.Context, rest *time.Timer) {
+	late := time.After(f.every)
+	if rest != nil {
+		select {
+		case <-rest.C:
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	for {
+		select {
+		case <-f.work:
+		case <-time.After(idle):
+			return
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// close commits. Raft must have stopped.
+func (f *fsm) close() error { return f.commitAll() }

@@ -1,0 +1,25 @@
+package master
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+)
+
+// Scrub is one step of a background verification of the file, as
+// [store.DB.Scrub] describes it. A master cannot mend itself: what it decides on
+// damaged records is wrong for all. After a finding it stops, keeps its files, and
+// is to be replaced. It returns how many findings there were.
+func (m *Master) Scrub(ctx context.Context, from []byte, budget int) (next []byte, n int, err error) {
+	next, found, err := m.ledger.db().Scrub(ctx, from, budget)
+	if len(found) > 0 {
+		m.ledger.fatal(&crm.Error{Code: crm.CodeCorrupt, Op: "scrub", Item: m.ledger.db().Path(),
+			Message: fmt.Sprintf("%d findings, the first: %s; replace this master", len(found), found[0])})
+	}
+	return next, len(found), err
+}
+
+// FileStats describes the master's file.
+func (m *Master) FileStats() store.Stats { return m.ledger.db().Stats() }

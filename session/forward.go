@@ -1,0 +1,145 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/syncproto"
+)
+
+// codeGap tells the other end of a Link that the node's next number is another
+// one.
+const codeGap crm.Code = "gap"
+
+// forwardOf is the Forward of a Submission.
+func forwardOf(id uint64, s Submission) *syncproto.Forward {
+	return &syncproto.Forward{ID: id, Node: s.Node, Incarnation: s.Incarnation, OffsetMillis: s.OffsetMillis, Mutations: s.Mutations}
+}
+
+// submissionOf is the Submission of a Forward.
+func submissionOf(f *syncproto.Forward) (Submission, error) {
+	m, err := crm.DecodeMutation(f.Mutations[0])
+	if err != nil {
+		return Submission{}, &crm.Error{Code: syncproto.CodeFrame, Op: "read forwarded edits", Message: err.Error()}
+	}
+	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: m.Seq, Mutations: f.Mutations}, nil
+}
+
+// forwardedOf carries a Reply, or why there is none.
+func forwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
+	out := &syncproto.Forwarded{ID: id}
+	switch {
+	case errors.Is(err, ErrUnknown):
+		out.Code, out.Message = crm.CodeTimeout, err.Error()
+	case err != nil:
+		out.Code, out.Message = crm.CodeOf(err), err.Error()
+	case r.Gap != 0:
+		out.Code, r.Last = codeGap, r.Gap-1
+	case r.Fork:
+		out.Code = crm.CodeFrozen
+	case r.Fenced != 0:
+		out.Code = crm.CodeFenced
+	}
+	out.LastSeq, out.RaftIndex = r.Last, r.Index
+	return out
+}
+
+// replyOf reads what forwardedOf wrote. The frame has no room for the
+// incarnation that fences: the Reply names the one after the Submission's.
+func replyOf(s Submission, f *syncproto.Forwarded) (Reply, error) {
+	r := Reply{Last: f.LastSeq, Index: f.RaftIndex}
+	switch f.Code {
+	case "":
+	case codeGap:
+		r.Gap = f.LastSeq + 1
+	case crm.CodeFrozen:
+		r.Fork = true
+	case crm.CodeFenced:
+		r.Fenced = s.Incarnation + 1
+	case crm.CodeTimeout:
+		return Reply{}, &crm.Error{Code: f.Code, Op: "forward edits", Message: f.Message, Err: ErrUnknown}
+	default:
+		return Reply{}, &crm.Error{Code: f.Code, Op: "forward edits", Message: f.Message}
+	}
+	return r, nil
+}
+
+// maxWork is how many frames of one Link are worked on at once.
+const maxWork = 256
+
+// ServeLink answers the other end of a [Link] until that hangs up: it has Hellos
+// judged, Mutations decided and questions answered by up.
+func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstream) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hellos, room := make(chan *syncproto.Hello, maxWork), make(chan struct{}, maxWork)
+	work.Go(func() { s.greetInOrder(ctx, conn, up, hellos) })
+	for {
+		f, err := conn.Receive()
+		if err != nil {
+			return err
+		}
+		if h, ok := f.(*syncproto.Hello); ok {
+			select {
+			case hellos <- h:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			if a := answerLink(ctx, up, f); a != nil {
+				conn.Send(a) // its failure ends Receive too
+			}
+		})
+	}
+}
+
+// greetInOrder answers Hellos one after the other: a Welcome bears no number.
+func (s *Server) greetInOrder(ctx context.Context, conn *syncproto.Conn, up Upstream, hellos <-chan *syncproto.Hello) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case h := <-hellos:
+			f, err := up.Greet(ctx, h)
+			if err != nil {
+				f = s.Busy(err)
+			}
+			conn.Send(f)
+		}
+	}
+}
+
+// answerLink returns nil for a frame that asks nothing.
+func answerLink(ctx context.Context, up Upstream, f syncproto.Frame) syncproto.Frame {
+	switch f := f.(type) {
+	case *syncproto.Forward:
+		sub, err := submissionOf(f)
+		if err != nil {
+			return forwardedOf(f.ID, Reply{}, err)
+		}
+		r, err := up.Submit(ctx, sub)
+		return forwardedOf(f.ID, r, err)
+	case *syncproto.Ask:
+		a, err := up.Ask(ctx, f.What)
+		return answerTo(f, a, err)
+	}
+	return nil
+}
+
+// answerTo addresses an answer to who asked.
+func answerTo(q *syncproto.Ask, a *syncproto.Answer, err error) *syncproto.Answer {
+	out := &syncproto.Answer{ID: q.ID}
+	if err != nil {
+		out.Code, out.Message = crm.CodeOf(err), err.Error()
+		return out
+	}
+	out.Index, out.Rev, out.Code, out.Message = a.Index, a.Rev, a.Code, a.Message
+	return out
+}

@@ -1,0 +1,121 @@
+package session
+
+import (
+	"time"
+
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
+)
+
+const (
+	// heartbeatEvery is the time between two questions to a replica.
+	heartbeatEvery = 30 * time.Second
+	// lazyHead is how long a replica may not be told of a head that changes nothing
+	// for it, so that an idle branch costs little while others work.
+	lazyHead = 200 * time.Millisecond
+)
+
+// An outflow says when a replica is sent what: batches and questions. It is the
+// half of a conversation that comes down, and belongs to one goroutine.
+type outflow struct {
+	srv  *Server
+	feed *Feed
+
+	read   bool      // a batch was read
+	head   crm.Rev   // its To
+	more   bool      // it was a part, and was sent
+	lazyAt time.Time // when a head that changes nothing is told; zero: no such head
+	beatAt time.Time // of the next question
+
+	repairs repairs
+}
+
+func newOutflow(s *Server, site string, h *syncproto.Hello, w *syncproto.Welcome, now time.Time) outflow {
+	return outflow{srv: s, feed: NewFeed(&s.rosters, site, h, w), beatAt: now, repairs: repairs{left: repairBurst, at: now}}
+}
+
+// due returns what is to be sent now: a question, and at most one batch.
+func (o *outflow) due(now time.Time) ([]syncproto.Frame, error) {
+	var out []syncproto.Frame
+	if !now.Before(o.beatAt) {
+		o.beatAt = now.Add(heartbeatEvery)
+		out = append(out, &syncproto.Heartbeat{T1: now.UnixMilli(), Head: o.srv.cfg.Head()})
+	}
+	if r := o.repairs.due(now); r != nil {
+		o.rewind(r)
+	}
+	b, err := o.batch(now)
+	if b != nil {
+		out = append(out, b)
+	}
+	return out, err
+}
+
+// batch returns the next batch if it must go now. What it returns counts as
+// sent.
+func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
+	late := !o.lazyAt.IsZero() && !now.Before(o.lazyAt)
+	if o.read && !o.more && !late && o.srv.cfg.Head() == o.head {
+		return nil, nil
+	}
+	var b *syncproto.Batch
+	err := o.srv.cfg.DB.View(func(tx *store.Tx) (err error) {
+		b, err = o.feed.Next(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.read, o.head = true, b.To
+	for range o.feed.foreign() {
+		o.srv.cfg.Observe.Repair(RepairRefused)
+	}
+	if o.feed.Matters(b) || late && b.To > o.feed.Cursor() {
+		o.more, o.lazyAt = !b.Final, time.Time{}
+		o.feed.Sent(b)
+		return b, nil
+	}
+	if late {
+		o.lazyAt = time.Time{}
+	}
+	if b.To > o.feed.Cursor() && o.lazyAt.IsZero() {
+		o.lazyAt = now.Add(lazyHead)
+	}
+	return nil, nil
+}
+
+// heard takes a Repair; one before it that was not answered is forgotten.
+func (o *outflow) heard(r *syncproto.Repair) {
+	o.srv.cfg.Observe.Repair(RepairAsked)
+	o.repairs.waiting = r
+}
+
+// rewind has the next final batch answer a Repair.
+func (o *outflow) rewind(r *syncproto.Repair) {
+	o.srv.cfg.Logger.Warn("a replica does not hold what this node does and is sent it again", "node", o.feed.node, "territories", len(r.Wants), "from", r.Cursor)
+	o.srv.cfg.Observe.Repair(RepairAnswered)
+	o.feed.Rewind(r)
+	o.read, o.more, o.lazyAt = false, false, time.Time{}
+}
+
+// next is when due must be asked again, if nothing changes before.
+func (o *outflow) next(now time.Time) time.Time {
+	if o.more {
+		return now
+	}
+	next := o.beatAt
+	if !o.lazyAt.IsZero() && o.lazyAt.Before(next) {
+		next = o.lazyAt
+	}
+	if at, waiting := o.repairs.next(); waiting && at.Before(next) {
+		next = at
+	}
+	return next
+}
+
+// answer completes the answer to a question that came at q.T2.
+func (o *outflow) answer(q *syncproto.Heartbeat, now time.Time) *syncproto.Heartbeat {
+	q.Reply, q.T3, q.Head = true, now.UnixMilli(), o.srv.cfg.Head()
+	return q
+}

@@ -1,0 +1,352 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/auth"
+	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/syncproto"
+)
+
+const (
+	// maxPushes is how many pushes of a replica wait for the one before.
+	maxPushes = 4
+	// maxAsks is how many questions of a replica are answered at once.
+	maxAsks = 16
+)
+
+// A session serves one replica over one connection: goroutines around the parts
+// of a Talk. The feed and the pushes go their own ways: neither waits for the
+// other.
+type session struct {
+	srv   *Server
+	conn  *syncproto.Conn
+	node  crm.NodeID
+	site  string
+	since time.Time
+	end   context.CancelCauseFunc
+	in    intake  // of push
+	out   outflow // of feed
+	vigil vigil   // of watch
+
+	pushes  chan *syncproto.Push
+	beats   chan *syncproto.Heartbeat // questions to answer; those over its capacity go unanswered
+	repairs chan *syncproto.Repair    // holds the newest that the feed has not seen
+	sending atomic.Bool               // a Batch is on its way out
+
+	mu       sync.Mutex // protects progress
+	progress progress
+}
+
+// Serve shakes hands with a replica and serves it until either side ends the
+// session. The caller closes the connection.
+func (s *Server) Serve(ctx context.Context, c net.Conn, conn *syncproto.Conn, id auth.Identity) {
+	log := s.cfg.Logger
+	first, err := ReceiveFirst(c, conn)
+	if err != nil {
+		log.Debug("a replica said nothing", "node", id.Node, "error", err)
+		return
+	}
+	h, ok := first.(*syncproto.Hello)
+	if !ok {
+		conn.Send(Refusal(Unexpected(first))) // whether the peer hears it is its affair
+		return
+	}
+	f := s.greet(ctx, h, id)
+	s.cfg.Observe.Handshake(f.Kind())
+	w, ok := f.(*syncproto.Welcome)
+	if !ok {
+		log.Info("a replica was turned away", "node", id.Node, "site", id.Site, "with", f.Kind())
+		conn.Send(f)
+		return
+	}
+	if err := conn.Send(w); err != nil {
+		log.Debug("a replica left at once", "node", id.Node, "error", err)
+		return
+	}
+	conn.Speak(w.Proto)
+	log.Info("a session began", "node", h.Node, "site", id.Site, "incarnation", w.Incarnation, "cursor", h.Cursor, "next_seq", h.NextSeq)
+	k := s.newSession(conn, h, w, id)
+	err = k.run(ctx)
+	log.Info("a session ended", "node", k.node, "site", k.site, "lasted", s.cfg.Now().Sub(k.since), "error", err)
+}
+
+func (s *Server) newSession(conn *syncproto.Conn, h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity) *session {
+	now := s.cfg.Now()
+	return &session{srv: s, conn: conn, node: h.Node, site: id.Site, since: now,
+		in: intake{srv: s, node: h.Node, incarnation: w.Incarnation}, out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now),
+		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, 4), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
+}
+
+// run owns the session's goroutines and returns why it ended.
+func (k *session) run(ctx context.Context) error {
+	ctx, k.end = context.WithCancelCause(ctx)
+	defer k.end(nil)
+	k.srv.enter(k)
+	defer k.srv.leave(k)
+	stop := context.AfterFunc(ctx, func() { k.conn.Close() })
+	defer stop()
+
+	var wg sync.WaitGroup
+	for _, loop := range []func(context.Context) error{k.receive, k.push, k.watch, k.feed} {
+		wg.Go(func() { k.end(loop(ctx)) })
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// receive takes the replica's frames. It never sends, so that two full
+// connections cannot wait for each other.
+func (k *session) receive(ctx context.Context) error {
+	var asks sync.WaitGroup
+	defer asks.Wait()
+	room := make(chan struct{}, maxAsks)
+	for {
+		f, err := k.conn.Receive()
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		now := k.srv.cfg.Now()
+		k.note(func(p *progress) { p.heard = now })
+		switch f := f.(type) {
+		case *syncproto.Push:
+			select {
+			case k.pushes <- f:
+			case <-ctx.Done():
+			}
+		case *syncproto.Applied:
+			k.report(f, now)
+		case *syncproto.Heartbeat:
+			k.beat(f, now)
+		case *syncproto.Repair:
+			k.repair(f)
+		case *syncproto.Ask:
+			select {
+			case room <- struct{}{}:
+				asks.Go(func() { k.ask(ctx, f); <-room })
+			case <-ctx.Done():
+			}
+		default:
+			return k.refuse(Unexpected(f))
+		}
+	}
+}
+
+// note changes the progress.
+func (k *session) note(edit func(*progress)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	edit(&k.progress)
+}
+
+func (k *session) report(f *syncproto.Applied, now time.Time) {
+	var at progress
+	k.note(func(p *progress) { p.report(f); at = *p })
+	k.srv.cfg.Reported(k.node, at.applied, at.lowBase, now.UnixMilli())
+}
+
+// beat measures an answer, or has the feed's goroutine answer a question.
+func (k *session) beat(f *syncproto.Heartbeat, now time.Time) {
+	if f.Reply {
+		var rtt time.Duration
+		k.note(func(p *progress) { rtt = p.answered(f, now) })
+		k.srv.cfg.Observe.RTT(k.site, rtt)
+		return
+	}
+	f.T2 = now.UnixMilli()
+	select {
+	case k.beats <- f:
+	default:
+	}
+}
+
+// repair leaves a Repair to the feed, in place of one that it has not seen.
+func (k *session) repair(f *syncproto.Repair) {
+	select {
+	case <-k.repairs:
+	default:
+	}
+	k.repairs <- f // only receive puts one in, so there is room
+}
+
+// ask answers what a read at the replica must have reached.
+func (k *session) ask(ctx context.Context, q *syncproto.Ask) {
+	a, err := k.srv.cfg.Upstream.Ask(ctx, q.What)
+	k.conn.Send(answerTo(q, a, err)) // its failure ends receive too
+}
+
+// watch ends the session when it was long enough, or when the replica shows no
+// life: it sends nothing, and takes nothing of a Batch on its way.
+func (k *session) watch(ctx context.Context) error {
+	tick := time.NewTicker(silence / 4)
+	defer tick.Stop()
+	var in, out int64
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			i, o := k.conn.BytesIn(), k.conn.BytesOut()
+			k.srv.cfg.Observe.Bytes(k.site, i-in, o-out)
+			in, out = i, o
+			if err := k.vigil.look(k.srv.cfg.Now(), i, o, k.sending.Load()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// feed sends what is due. A slow replica slows its own feed: nothing is skipped,
+// and at most one batch is held for it.
+func (k *session) feed(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		changed := k.srv.cfg.Changed()
+		select {
+		case r := <-k.repairs:
+			k.out.heard(r)
+		default:
+		}
+		out, err := k.out.due(k.srv.cfg.Now())
+		if err := k.sendAll(out); err != nil {
+			return err
+		}
+		if err != nil {
+			return k.refuse(err)
+		}
+		now := k.srv.cfg.Now()
+		timer.Reset(k.out.next(now).Sub(now))
+		if err := k.idle(ctx, changed, timer.C); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idle answers heartbeats until there may be more to send.
+func (k *session) idle(ctx context.Context, changed <-chan struct{}, due <-chan time.Time) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			return nil
+		case <-due:
+			return nil
+		case r := <-k.repairs:
+			k.out.heard(r)
+			return nil
+		case q := <-k.beats:
+			if err := k.conn.Send(k.out.answer(q, k.srv.cfg.Now())); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// sendAll waits until the connection has taken the frames.
+func (k *session) sendAll(out []syncproto.Frame) error {
+	for _, f := range out {
+		b, isBatch := f.(*syncproto.Batch)
+		if isBatch {
+			k.note(func(p *progress) { p.sent = k.out.feed.Cursor() })
+		}
+		k.sending.Store(isBatch)
+		err := k.conn.Send(f)
+		k.sending.Store(false)
+		if err != nil {
+			return fmt.Errorf("send %s: %w", f.Kind(), err)
+		}
+		if isBatch {
+			k.srv.cfg.Observe.Batch(b)
+		}
+	}
+	return nil
+}
+
+// push submits the replica's Mutations, one push after the other.
+func (k *session) push(ctx context.Context) error {
+	defer k.in.end()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-k.pushes:
+			if err := k.take(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take submits one push and says what became of it. After an error the session
+// ends.
+func (k *session) take(ctx context.Context, p *syncproto.Push) error {
+	act, err := k.in.begin(p, k.offset())
+	for {
+		for _, f := range act.Send {
+			if err := k.conn.Send(f); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			k.srv.cfg.Logger.Info("a replica was refused", "node", k.node, "error", err)
+			return err
+		}
+		if act.Submit == nil {
+			return nil
+		}
+		r, failure := k.submit(ctx, *act.Submit)
+		if ctx.Err() != nil {
+			return nil
+		}
+		act, err = k.in.replied(r, failure, k.offset())
+	}
+}
+
+func (k *session) offset() (ms int64) {
+	k.note(func(p *progress) { ms = p.clock.best() })
+	return ms
+}
+
+// submit repeats a Submission until its outcome is known.
+func (k *session) submit(ctx context.Context, sub Submission) (Reply, error) {
+	for {
+		changed := k.srv.cfg.LeaderChanged()
+		r, err := k.srv.cfg.Upstream.Submit(ctx, sub)
+		if !errors.Is(err, ErrUnknown) || ctx.Err() != nil {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// refuse tells the replica why the session ends. Whether it hears it is its
+// affair.
+func (k *session) refuse(why error) error {
+	k.srv.cfg.Logger.Info("a replica was refused", "node", k.node, "error", why)
+	k.conn.Send(Refusal(why))
+	return errors.Join(errAnswered, why)
+}
+
+func (k *session) status() Status {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := &k.progress
+	out := Status{Node: k.node, Site: k.site, Since: k.since, Heard: p.heard, Applied: p.applied, LowBase: p.lowBase, Sending: k.sending.Load()}
+	if q, ok := p.clock.quickest(); ok {
+		out.RTT, out.Offset = q.rtt, q.offset
+	}
+	return out
+}
