@@ -47,11 +47,12 @@ type Config struct {
 	LogStore string         // "wal", the default, "bbolt", or "memory" in tests
 	Gossip   *gossip.Config // nil: this master does not gossip
 
-	Now     func() time.Time // default time.Now
-	Rand    io.Reader        // default crypto/rand
-	Logger  *slog.Logger     // default: silent
-	Metrics *Metrics         // default: registered nowhere
-	Fatal   func(error)      // default: ends Run; must end the process: the master has stopped to keep its files
+	Now     func() time.Time    // default time.Now
+	Rand    io.Reader           // default crypto/rand
+	Logger  *slog.Logger        // default: silent
+	Metrics *Metrics            // default: registered nowhere
+	tune    func(*ledgerConfig) // nil; tests put faults under the ledger
+	Fatal   func(error)         // default: ends Run; must end the process: the master has stopped to keep its files
 }
 
 func (c Config) withDefaults() Config {
@@ -155,7 +156,7 @@ func (m *Master) sessionConfig() session.Config {
 }
 
 func (m *Master) ledgerConfig() ledgerConfig {
-	return ledgerConfig{
+	cfg := ledgerConfig{
 		Dir: m.cfg.Dir, ID: serverID(m.node), Address: m.cfg.RaftAddress,
 		Listen: func() (net.Listener, error) { return m.cfg.Listen(ListenRaft) }, Dial: m.cfg.Dial,
 		Server: auth.ServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNRaft),
@@ -163,6 +164,10 @@ func (m *Master) ledgerConfig() ledgerConfig {
 		Preset: preset(m.cfg.Preset), Log: logKind(m.cfg.LogStore), Now: m.cfg.Now, Logger: m.log,
 		Fatal: m.fatal, Observe: m.cfg.Metrics.observer(),
 	}
+	if m.cfg.tune != nil {
+		m.cfg.tune(&cfg)
+	}
+	return cfg
 }
 
 // fatal ends Run, and the process if Config.Fatal does.
