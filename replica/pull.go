@@ -39,16 +39,18 @@ func (p *pull) take(b *syncproto.Batch) error {
 	case b.From != pos.rev:
 		return badBatch("it begins at %d and the Cursor is %d", b.From, pos.rev)
 	}
+	if err := p.r.plausible(b, pos); err != nil {
+		return err
+	}
 	p.part = append(p.part, b.Items...)
 	for i := range b.Items {
 		p.size += b.Items[i].Size()
 	}
 	p.notes = append(p.notes, b.Outcomes...)
-	for _, t := range b.Whole {
-		if !slices.Contains(p.whole, t) {
-			p.whole = append(p.whole, t)
-		}
+	for _, o := range b.Outcomes {
+		p.size += syncproto.OutcomeSize(o)
 	}
+	p.whole = slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.whole, b.Whole))))
 	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
 		return nil
 	}
@@ -211,7 +213,7 @@ func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, erro
 			return nil, &divergence{territories: []crm.TerritoryID{part.Territory}, what: fmt.Sprintf("record %s is not here", it.ID)}
 		}
 	}
-	return rec, nil
+	return rec, plausibleRecord(old, rec, c.batch.To)
 }
 
 // note remembers what the item changes for pending Mutations and readers.

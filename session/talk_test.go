@@ -40,6 +40,7 @@ type world struct {
 	down    *session.Talk
 	unknown int                                               // submissions to be decided without an answer
 	mangle  func(syncproto.Frame) (instead []syncproto.Frame) // of what the master sends; nil: nothing is
+	refused map[crm.Code]int // what the master counted
 	trace   hash.Hash
 	log     []string // frames by kind and direction
 }
@@ -55,7 +56,7 @@ var branchID = auth.Identity{Cluster: "c1", Role: auth.RoleReplica, Site: "lisbo
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), trace: sha256.New()}
+	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), trace: sha256.New(), refused: map[crm.Code]int{}}
 	var err error
 	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true}, Now: w.now}); err != nil {
 		t.Fatal(err)
@@ -63,7 +64,8 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = w.fsm.Close() })
 	w.srv = session.New(session.Config{Cluster: "c1", DB: w.fsm.DB(), Head: w.fsm.Head, Changed: w.fsm.Changed,
 		Leader: func() (crm.NodeID, bool) { return 1, true }, Reported: func(crm.NodeID, crm.Rev, crm.Rev, int64) {},
-		Now: w.now, Jitter: func(bound time.Duration) time.Duration { return bound / 2 }})
+		Now: w.now, Jitter: func(bound time.Duration) time.Duration { return bound / 2 },
+		Observe: session.Observer{Refused: func(c crm.Code) { w.refused[c]++ }}})
 	w.apply(master.TimelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: w.clock.UnixMilli(), Site: "hq", Sync: "m1:7300"})
 	for _, req := range catalog.Requests("setup") {
 		w.office(req.Ops...)
@@ -175,9 +177,7 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 		w.apply(master.FreezeEntry{Node: h.Node, Reason: j.Freeze})
 	}
 	if j.Admit != "" {
-		e := master.AdmitEntry{Node: h.Node, Reason: j.Admit}
-		w.rand.Read(e.Nonce[:])
-		w.apply(e)
+		w.admit(h.Node, j.Admit)
 		if s, err = w.srv.Standing(h.Node); err != nil {
 			w.t.Fatal(err)
 		}
@@ -187,6 +187,21 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 		return w.srv.Complete(h, welcome, branchID, w.clock)
 	}
 	return j.Answer
+}
+
+// admit gives a node's disk the next incarnation.
+func (w *world) admit(n crm.NodeID, why string) {
+	w.t.Helper()
+	e := master.AdmitEntry{Node: n, Reason: why}
+	w.rand.Read(e.Nonce[:])
+	w.apply(e)
+}
+
+// decide is what the master that leads replies to a Submission.
+func (w *world) decide(s session.Submission) (session.Reply, error) {
+	w.t.Helper()
+	v := w.apply(master.PushOf(s, w.clock.UnixMilli()))
+	return master.ReplyOf(s, w.index, v.Results), v.Err
 }
 
 func (w *world) hangUp() {
@@ -267,8 +282,7 @@ func (w *world) do(act session.Act, ended error) error {
 	if ended != nil || act.Submit == nil {
 		return ended
 	}
-	v := w.apply(master.PushOf(*act.Submit, w.clock.UnixMilli()))
-	reply, err := master.ReplyOf(*act.Submit, w.index, v.Results), v.Err
+	reply, err := w.decide(*act.Submit)
 	if w.unknown > 0 {
 		w.unknown--
 		reply, err = session.Reply{}, session.ErrUnknown
