@@ -25,7 +25,7 @@ import (
 // A world is one master and one branch whose Talks are driven by the test's own
 // goroutine. Its clock moves only when it is told to.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	clock time.Time
 	rand  *rand.ChaCha8
 	fsm   *master.FSM
@@ -35,12 +35,13 @@ type world struct {
 	chain crm.ChainHash
 	site  crm.RecordID
 
+	dir     string // of the branch
 	branch  *replica.Replica
 	up      *replica.Talk
 	down    *session.Talk
 	unknown int                                               // submissions to be decided without an answer
 	mangle  func(syncproto.Frame) (instead []syncproto.Frame) // of what the master sends; nil: nothing is
-	refused map[crm.Code]int // what the master counted
+	refused map[crm.Code]int                                  // what the master counted
 	trace   hash.Hash
 	log     []string // frames by kind and direction
 }
@@ -54,7 +55,7 @@ const (
 
 var branchID = auth.Identity{Cluster: "c1", Role: auth.RoleReplica, Site: "lisbon", Node: uint32(branchNode)}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), trace: sha256.New(), refused: map[crm.Code]int{}}
 	var err error
@@ -76,7 +77,8 @@ func newWorld(t *testing.T) *world {
 	w.site = site.Record
 	w.office(site)
 	w.office(w.create(crm.EntityNode, crm.NodeSite, crm.TextValue("lisbon"), crm.NodeRole, crm.ChoiceValue("replica"), crm.NodeStatus, crm.ChoiceValue("active")))
-	w.branch, err = replica.Open(replica.Config{Dir: t.TempDir(), ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
+	w.dir = t.TempDir()
+	w.branch, err = replica.Open(replica.Config{Dir: w.dir, ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
 		Masters: func() []string { return nil }, Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("there is no line") }})
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +215,7 @@ func (w *world) hangUp() {
 }
 
 // recode sends a frame through the codec.
-func recode[F syncproto.Frame](t *testing.T, f F) F {
+func recode[F syncproto.Frame](t testing.TB, f F) F {
 	t.Helper()
 	raw, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, f)
 	if err != nil {
