@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -19,6 +20,15 @@ func (m *Master) Scrub(ctx context.Context, from []byte, budget int) (next []byt
 			Message: fmt.Sprintf("%d findings, the first: %s; replace this master", len(found), found[0])})
 	}
 	return next, len(found), err
+}
+
+// met looks at the error of somebody who read the file, which it returns. Damage
+// ends this master as a finding of the scrub does.
+func (m *Master) met(err error) error {
+	if e, ok := errors.AsType[*crm.Error](err); ok && e.Code == crm.CodeCorrupt && e.Item == m.ledger.db().Path() {
+		m.ledger.fatal(err)
+	}
+	return err
 }
 
 // FileStats describes the master's file.

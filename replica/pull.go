@@ -229,7 +229,11 @@ func (c *change) put(it *syncproto.Item) error {
 	var old *crm.Record
 	if c.batch.From > 0 || it.Partial || it.Kind == syncproto.ItemLeft {
 		var err error
-		if old, err = c.tx.Record(it.Entity, it.ID); err != nil {
+		old, err = c.tx.Record(it.Entity, it.ID)
+		if _, damaged := errors.AsType[*store.Damage](err); damaged && !it.Partial {
+			err, c.all = nil, true // what comes takes its place, whatever it was
+		}
+		if err != nil {
 			return err
 		}
 	}

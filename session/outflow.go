@@ -64,6 +64,9 @@ func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
 		b, err = o.feed.Next(tx)
 		return err
 	})
+	if crm.CodeOf(err) == crm.CodeCorrupt && o.srv.cfg.Damaged != nil {
+		o.srv.cfg.Damaged(err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ type mender struct {
 	log     bytes.Buffer
 	reg     *prometheus.Registry
 	batches []*syncproto.Batch // that the master sent
-	bytes   int // of frames that the master sent
+	bytes   int                // of frames that the master sent
 }
 
 // newMender returns a branch with so many accounts, equal to the master.
@@ -620,6 +620,40 @@ func TestRepair_OfABaseDamagedElsewhere(t *testing.T) {
 	}
 	if s := m.branch.Status(); s.Damage != "" || m.scrub() != 0 {
 		t.Errorf("afterwards: %+v", s)
+	}
+}
+
+// A damaged tombstone is dropped, whoever meets it.
+func TestRepair_OfATombstone(t *testing.T) {
+	for _, scrub := range []bool{true, false} {
+		m := newMender(t, 10)
+		r := m.someAccount()
+		m.office(crm.Op{Kind: crm.OpDelete, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: m.fsm.Head()}})
+		m.must(m.pass(time.Second))
+		m.equal()
+		m.tamper(func(tx *bolt.Tx) error {
+			dead := tx.Bucket([]byte("dead"))
+			key := append(binary.BigEndian.AppendUint16(nil, uint16(r.Entity)), r.ID[:]...)
+			v := bytes.Clone(dead.Get(key))
+			v[len(v)-1] ^= 1
+			return dead.Put(key, v)
+		})
+		m.must(m.connect())
+		m.forget()
+		if scrub && m.scrub() != 1 {
+			t.Error("the scrub found nothing")
+		}
+		if !scrub {
+			_, err := m.branch.Read(t.Context(), crm.Demand{}, func(rd *store.Reader) error { _, err := rd.Record(r.Entity, r.ID); return err })
+			if crm.CodeOf(err) != crm.CodeCorrupt {
+				t.Errorf("read: %v", err)
+			}
+		}
+		m.must(m.pass(time.Second))
+		m.equal()
+		if m.alarms() != 1 || m.count("↑repair") > 0 || m.branch.Status().Damage != "" {
+			t.Errorf("%d alarms, %v, %+v", m.alarms(), m.world.log, m.branch.Status())
+		}
 	}
 }
 

@@ -30,6 +30,9 @@ type Config struct {
 	// that its pending edits refer to, and when it was heard, in Unix milliseconds.
 	Reported func(n crm.NodeID, cursor, lowBase crm.Rev, seenMillis int64)
 
+	// Damaged is told that the feed met damage in DB; nil: nobody is.
+	Damaged func(error)
+
 	Now     func() time.Time
 	Jitter  func(bound time.Duration) time.Duration // a random duration below bound
 	Logger  *slog.Logger                            // default: silent
