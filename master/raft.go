@@ -53,22 +53,23 @@ const (
 
 // A ledgerConfig says how this master takes part in the one order of decisions.
 type ledgerConfig struct {
-	Dir     string                                                   // holds master.db and raft/; created if absent
-	ID      raft.ServerID                                            // "node-<number>", for ever; see serverID
-	Address string                                                   // where other masters dial this one; opaque
-	Listen  func() (net.Listener, error)                             // accepts what they dial
-	Dial    func(ctx context.Context, addr string) (net.Conn, error) // reaches another master's Address
-	Server  *tls.Config                                              // layered over Listen; nil: plain, in tests
-	Client  *tls.Config                                              // layered over Dial; nil: plain, in tests
-	Preset  preset                                                   // "" is region
-	Log     logKind                                                  // "" is wal
-	Memory  *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
-	Now     func() time.Time                                         // nil: time.Now; stamps nothing, measures only
-	Logger  *slog.Logger                                             // nil: discards
-	OpenLog func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
-	Tune    func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
-	Fatal   func(error)                                              // must end the process; called at most once
-	Observe observer                                                 //
+	Dir      string                                                   // holds master.db and raft/; created if absent
+	ID       raft.ServerID                                            // "node-<number>", for ever; see serverID
+	Address  string                                                   // where other masters dial this one; opaque
+	Listen   func() (net.Listener, error)                             // accepts what they dial
+	Dial     func(ctx context.Context, addr string) (net.Conn, error) // reaches another master's Address
+	Server   *tls.Config                                              // layered over Listen; nil: plain, in tests
+	Client   *tls.Config                                              // layered over Dial; nil: plain, in tests
+	Preset   preset                                                   // "" is region
+	Log      logKind                                                  // "" is wal
+	Protocol uint16                                                   // the newest level to take part in; 0: syncproto.MaxVersion
+	Memory   *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
+	Now      func() time.Time                                         // nil: time.Now; stamps nothing, measures only
+	Logger   *slog.Logger                                             // nil: discards
+	OpenLog  func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
+	Tune     func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
+	Fatal    func(error)                                              // must end the process; called at most once
+	Observe  observer                                                 //
 
 	CommitEvery       time.Duration // longest an evaluated entry stays uncommitted in bbolt; 0 is 20 ms
 	StallAfter        time.Duration // a disk that takes longer is broken; 0 is 10 s

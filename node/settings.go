@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // Settings are what an admin chooses for a node. A YAML file has the same keys
@@ -28,6 +29,7 @@ type Settings struct {
 	Masters     []string  `yaml:"masters"`      // sync addresses to try beside those known from joining
 	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
 	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
+	Protocol    uint16    `yaml:"protocol"`     // holds the node at an older version of the protocol, as a brake in an upgrade; 0 (default): the newest
 	City        string    `yaml:"city"`         // shown beside the node
 	Country     string    `yaml:"country"`      // ISO 3166 code, beside the city
 	LogLevel    string    `yaml:"log_level"`    // debug, info (default), warn, error
@@ -141,6 +143,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.Scrub.Every > 0 && s.Scrub.MBPerSecond < 1 {
 		return badSetting("scrub.mb_per_second", "%d is not 1 or more", s.Scrub.MBPerSecond)
+	}
+	if s.Protocol > syncproto.MaxVersion {
+		return badSetting("protocol", "%d is newer than this program, which speaks %d to %d; leave it out for the newest", s.Protocol, syncproto.MinVersion, syncproto.MaxVersion)
 	}
 	return s.validateAddresses()
 }

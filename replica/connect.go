@@ -142,6 +142,7 @@ func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) 
 		return nil, err
 	}
 	conn := syncproto.NewConn(transport)
+	conn.Limit(r.cfg.Protocol)
 	asked := r.cfg.Now()
 	if err := conn.Send(hello); err != nil {
 		return nil, errors.Join(err, conn.Close())

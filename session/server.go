@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -14,11 +15,12 @@ import (
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
-// A Config is what a Server serves from and whom it asks. All but Logger and
-// Observe must be set; the funcs may be called by any goroutine.
+// A Config is what a Server serves from and whom it asks. All but Protocol, Logger
+// and Observe must be set; the funcs may be called by any goroutine.
 type Config struct {
 	Cluster  string    // the cluster's id
 	DB       *store.DB // the decided records
+	Protocol uint16    // the newest version that this node speaks; 0: syncproto.MaxVersion
 	Upstream Upstream
 
 	Head          func() crm.Rev                        // the last Rev committed to DB
@@ -90,6 +92,7 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	cfg.Protocol = cmp.Or(cfg.Protocol, syncproto.MaxVersion)
 	cfg.Observe = cfg.Observe.withDefaults()
 	return &Server{cfg: cfg, byNode: map[crm.NodeID]*session{}}
 }
@@ -162,7 +165,7 @@ func (s *Server) Check(h *syncproto.Hello, id auth.Identity) error {
 	if h.Node != crm.NodeID(id.Node) {
 		return &crm.Error{Code: CodeWrongNode, Op: "connect", Item: fmt.Sprintf("node %d", h.Node), Message: fmt.Sprintf("the certificate is node %d's; each node has its own directory", id.Node)}
 	}
-	_, err := syncproto.Negotiate(syncproto.MinVersion, syncproto.MaxVersion, h.ProtoMin, h.ProtoMax)
+	_, err := syncproto.Negotiate(syncproto.MinVersion, s.cfg.Protocol, h.ProtoMin, h.ProtoMax)
 	return err
 }
 
@@ -215,7 +218,7 @@ func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Iden
 		return Refusal(err)
 	}
 	leader, self := s.cfg.Leader()
-	w.Proto = min(w.Proto, h.ProtoMax, syncproto.MaxVersion)
+	lowered(w, min(w.Proto, h.ProtoMax, s.cfg.Protocol))
 	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Masters(leader)
 	w.HelloSent, w.Received, w.Sent = h.Sent, received.UnixMilli(), s.cfg.Now().UnixMilli()
 	return w

@@ -218,6 +218,9 @@ func (k *session) feed(ctx context.Context) error {
 		if err := k.sendAll(out); err != nil {
 			return err
 		}
+		if errors.Is(err, errOutdated) {
+			return err // the replica comes again by itself
+		}
 		if err != nil {
 			return k.refuse(err)
 		}

@@ -129,7 +129,10 @@ func (t *Talk) Due() (Act, error) {
 	t.beats = nil
 	out, err := t.out.due(now)
 	t.sent = t.out.feed.Cursor()
-	if act.Send = append(act.Send, out...); err != nil {
+	if act.Send = append(act.Send, out...); errors.Is(err, errOutdated) {
+		return act, err
+	}
+	if err != nil {
 		act.Send = append(act.Send, Refusal(err))
 		return act, err
 	}
