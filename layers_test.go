@@ -26,8 +26,8 @@ var layers = [][]string{
 	{"replica", "master"},
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},
-	{"devcluster"},
-	{"cmd/tradepost", "clustertest", "processtest"},
+	{"devcluster", "faultnet", "lossyfs"}, // a node can never import what spoils it
+	{"cmd/tradepost", "clustertest", "processtest", "mutanttest"},
 }
 
 func layer(pkg string) int {

@@ -19,6 +19,7 @@ type options struct {
 	scale    float64        // of the data set; 1 is 20,000 accounts
 	accounts int            // of the list over many accounts
 	node     int            // records of the node that is bootstrapped and restarted
+	backlog  int            // edits of the branch that comes back
 	rtts     []time.Duration
 	edits    int           // timed one by one over the WAN and on the wire
 	idle     time.Duration // how long an idle link is watched
@@ -27,12 +28,12 @@ type options struct {
 }
 
 func full() options {
-	return options{rounds: 3, slice: 700 * time.Millisecond, scale: 1, accounts: 100_000, node: 500_000,
+	return options{rounds: 3, slice: 700 * time.Millisecond, scale: 1, accounts: 100_000, node: 500_000, backlog: 100_000,
 		rtts: []time.Duration{80 * time.Millisecond, 200 * time.Millisecond}, edits: 20, idle: 30 * time.Second, pause: 60 * time.Millisecond, restarts: 3}
 }
 
 func smoke() options {
-	return options{rounds: 1, slice: 30 * time.Millisecond, scale: 0.01, accounts: 1000, node: 3000,
+	return options{rounds: 1, slice: 30 * time.Millisecond, scale: 0.01, accounts: 1000, node: 3000, backlog: 300,
 		rtts: []time.Duration{20 * time.Millisecond}, edits: 2, idle: 100 * time.Millisecond, pause: 20 * time.Millisecond, restarts: 1}
 }
 
@@ -69,7 +70,7 @@ func run(ctx context.Context, o options) (_ *bench, err error) {
 	for _, line := range b.machine {
 		fmt.Println(line)
 	}
-	for _, s := range []section{onDisk, decided, distance, branch, mending} {
+	for _, s := range []section{onDisk, decided, distance, branch, catchUp, mending} {
 		if !b.wantsAny(s.operations) {
 			continue
 		}

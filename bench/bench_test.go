@@ -21,7 +21,7 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := b.markdown()
-	for _, s := range []section{onDisk, decided, distance, branch} {
+	for _, s := range []section{onDisk, decided, distance, branch, catchUp} {
 		for _, op := range s.operations {
 			if !strings.Contains(text, "| "+op) {
 				t.Errorf("no row for %q", op)

@@ -1,7 +1,7 @@
 // Command bench measures Tradepost beside SQLite and PostgreSQL on one data set,
 // in one run, and prints each operation with its budget of DESIGN.md §9.
 //
-//	go run . [-only regexp] [-rounds n] [-quick] [-records n] [-markdown FILE] [-profile DIR]
+//	go run . [-only regexp] [-rounds n] [-quick] [-records n] [-backlog n] [-markdown FILE] [-profile DIR]
 //
 // Engines take turns within every round and figures are medians over rounds, so
 // a machine that slows down slows all of them; read the ratios, not the
@@ -30,6 +30,7 @@ func main() {
 	}
 	o := full()
 	flag.IntVar(&o.node, "records", o.node, "records of the node that is bootstrapped and restarted")
+	flag.IntVar(&o.backlog, "backlog", o.backlog, "edits of the branch that comes back after 72 hours")
 	only := flag.String("only", "", "measure only the operations that match this regular `expression`")
 	quick := flag.Bool("quick", false, "tiny data and short rounds: shows that everything runs, not how fast")
 	rounds := flag.Int("rounds", o.rounds, "rounds of each race; medians are taken over them")

@@ -131,7 +131,7 @@ func grant(kind crm.OpKind) func(*world, context.Context, []string) error {
 			}
 			rec, err := r.Record(crm.EntitySite, id)
 			if err == nil {
-				op.Record, op.Seen = id, rec.Token()
+				op.Record, op.Seen = id, r.Token(rec)
 			}
 			return err
 		})

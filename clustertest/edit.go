@@ -132,7 +132,7 @@ func (w *world) seen(r *store.Reader, node, name, clerk string) (crm.Token, erro
 	if rec == nil || err != nil {
 		return crm.Token{}, err
 	}
-	return rec.Token(), nil
+	return r.Token(rec), nil
 }
 
 // open remembers what a page shows: NODE RECORD as=CLERK.

@@ -108,7 +108,7 @@ type OpText struct {
 	Op     string                     `json:"op"`
 	Entity string                     `json:"entity"`
 	Record string                     `json:"record"`
-	Seen   string                     `json:"seen,omitempty"` // a record token, "rev.seq"
+	Seen   string                     `json:"seen,omitempty"` // a record token; of a Mutation of version 1 "rev.seq", which ParseOps refuses
 	Fields map[string]json.RawMessage `json:"fields,omitempty"`
 	From   json.RawMessage            `json:"from,omitempty"` // of a transition
 }

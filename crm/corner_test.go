@@ -2,6 +2,7 @@ package crm
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -10,7 +11,7 @@ func TestToken_CountsElementsOfASet(t *testing.T) {
 		{Field: 16, Value: TextValue("x"), Stamp: Stamp{Rev: 40}},
 		{Field: 19, Value: ChoicesValue("a", "b"), Stamp: Stamp{Rev: Pending, Node: 1, Seq: 7}, Elems: []Stamp{{Rev: 50, Node: 2}, {Rev: Pending, Node: 1, Seq: 7}}},
 	}}
-	if got := r.Token(); got != (Token{Rev: 50, Seq: 7}) {
+	if got := r.TokenAt(9); got != (Token{Timeline: 9, Node: 1, Rev: 50, Seq: 7}) {
 		t.Fatalf("token %v: a removal of the element a, which the screen shows, would be ignored", got)
 	}
 }
@@ -165,6 +166,62 @@ func TestDecide_ATreeMovesToItsLeaves(t *testing.T) {
 	for _, id := range []RecordID{rid(2), rid(3), rid(4)} {
 		if got := b.records[id].Territory; got != south {
 			t.Errorf("%s stayed in territory %d", id, got)
+		}
+	}
+}
+
+// What a note holds is decided state. Of a Mutation of version 1 it must stay
+// what masters of that release write; of version 2 it names the timeline.
+func TestDecide_WritesWhatWasSeenInTheFormOfItsVersion(t *testing.T) {
+	for timeline, want := range map[uint64]string{0: `"seen":"1204.4000"`, 35: `"seen":"z-1204-12.4000"`} {
+		b := newBook(t)
+		m := sampleMutation(timeline)
+		d, err := Decide(b, m, Env{Rev: 2, HLC: m.HLC, Home: north, Lineage: Lineage{Timeline: timeline}})
+		if err != nil || d.Outcome.Kind != Rejected {
+			t.Fatalf("%+v, %v", d.Outcome, err)
+		}
+		if got := d.Writes[0].Value(AttentionOps).Str(); !strings.Contains(got, want) {
+			t.Errorf("timeline %d: %s, want %s", timeline, got, want)
+		}
+	}
+	b := newBook(t)
+	b.decide(t, 1, 1, create(16, rid(1), txt(16, "x")))
+	b.decide(t, 1, 2, Op{Kind: OpDelete, Entity: 16, Record: rid(1), Seen: Token{Rev: 1}})
+	want(t, b.decide(t, 2, 3, patch(16, rid(1), 1, txt(16, "y"))), Parked, CodeDeleted)
+	if got := b.attention("parked")[0].Value(AttentionOps).Str(); !strings.Contains(got, `"op":"restore","entity":"account","record":"`+rid(1).String()+`","seen":"0.0"}`) {
+		t.Errorf("version 1: %s", got)
+	}
+}
+
+// An edit that crosses a restore of the masters is judged by what its author saw
+// of the history that is left.
+func TestDecide_AnEditOfAnEarlierTimeline(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		timeline uint64
+		seen     Rev
+		want     OutcomeKind
+	}{
+		{"SawItBeforeTheFork", 10, 1, Accepted},
+		{"SawAnotherUnderTheSameRev", 10, 2, Merged},
+		{"SawItInThisTimeline", 20, 2, Accepted},
+		{"SawAnUnknownTimeline", 30, 2, Merged},
+		{"DoesNotSay", 0, 2, Merged},
+	} {
+		b := newBook(t)
+		a := rid(1)
+		b.decide(t, 1, 1, create(16, a, txt(16, "start"), Input{18, PhoneValue("+351 21 000 000")}))
+		b.decide(t, 1, 2, patch(16, a, 1, txt(16, "after the restore")))
+		field := txt(16, "theirs")
+		if c.seen == 1 {
+			field = Input{18, PhoneValue("+351 22 000 000")} // set at Rev 1, which both timelines have
+		}
+		op := patch(16, a, c.seen, field)
+		op.Seen.Timeline = uint32(c.timeline)
+		m := &Mutation{Timeline: c.timeline, Node: 2, Incarnation: 1, Seq: 1, HLC: 3, Actor: "ann", Ops: []Op{op}}
+		d, err := Decide(b, m, Env{Rev: 3, HLC: 3, Home: north, Lineage: Lineage{Timeline: 20, Forks: []Fork{{10, 1}}}})
+		if err != nil || d.Outcome.Kind != c.want {
+			t.Errorf("%s: %v (%s), %v, want %v", c.name, d.Outcome.Kind, d.Outcome.Message, err, c.want)
 		}
 	}
 }

@@ -13,6 +13,7 @@ type Env struct {
 	Home     TerritoryID            // where records without an account live: the author's site's
 	Writable func(TerritoryID) bool // whether the author's site holds the territory; nil: all
 	Admin    bool                   // whether the author's node may change the cluster's own records
+	Lineage  Lineage                // of the records: what a Rev of the Mutation's Timeline means among them
 }
 
 // A Decision is the verdict on a Mutation and what it writes.
@@ -36,8 +37,7 @@ type Refusal struct{ Record, Attention RecordID }
 // that case, field by field. Invariant: every acknowledged value either stands
 // in a record or is in an attention record.
 func Decide(v View, m *Mutation, env Env) (Decision, error) {
-	d := &decider{View: v, m: m, env: env, work: map[RecordID]*Record{},
-		stamp: Stamp{Rev: env.Rev, HLC: env.HLC, Node: m.Node, Seq: m.Seq, Actor: m.Actor}}
+	d := newDecider(v, m, env)
 	err := d.run()
 	if rej, ok := asRejection(err); ok {
 		return d.rejected(rej)
@@ -63,6 +63,11 @@ type decider struct {
 	notes   []*Record // attention records
 	about   []*Record // what each note is about, as it was found; nil: no record
 	outcome Outcome
+}
+
+func newDecider(v View, m *Mutation, env Env) *decider {
+	return &decider{View: v, m: m, env: env, work: map[RecordID]*Record{},
+		stamp: Stamp{Rev: env.Rev, HLC: env.HLC, Node: m.Node, Seq: m.Seq, Actor: m.Actor}}
 }
 
 // A touch is a field that an op set, for the checks after all ops.

@@ -36,6 +36,7 @@ const (
 	CodeFenced        Code = "fenced"          // this disk is an old copy of the node's state
 	CodeFrozen        Code = "frozen"          // the node's history forked; an admin must choose
 	CodeRemoved       Code = "node_removed"    // the node was removed from the cluster
+	CodeWithheld      Code = "withheld"        // the content of the edit was purged from its branch
 	CodeStale         Code = "stale"           // a consistency demand could not be met in time
 )
 

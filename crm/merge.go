@@ -55,10 +55,11 @@ func (d *decider) assign(i int, e *Entity, r *Record, op *Op, in Input) error {
 }
 
 // saw reports whether op's author had seen the value stamped s, or this very
-// Mutation set it. A screen shows only earlier edits of its own node: a Seq that
-// is not earlier comes from a screen of another node and vouches for nothing.
+// Mutation set it. What the author saw in another timeline is clamped to what
+// that means in this one. A screen shows only earlier edits of its own node: a
+// Seq that is not earlier, as version 1 allowed, vouches for nothing.
 func (d *decider) saw(s Stamp, op *Op) bool {
-	t := op.Seen
+	t := d.env.Lineage.Clamp(op.Seen, d.m.Timeline)
 	if t.Seq >= d.m.Seq {
 		t.Seq = 0
 	}
@@ -242,7 +243,7 @@ func (d *decider) delete(i int, e *Entity, r *Record, op *Op) error {
 // deleteUnseen notes a deletion that met edits its author had not seen.
 func (d *decider) deleteUnseen(i int, e *Entity, r *Record, op *Op) {
 	kind, msg := "parked", fmt.Sprintf("%s was deleted by someone who had not seen its latest changes; restore it to keep them", e.TitleOf(r))
-	again := []Op{{Kind: OpRestore, Entity: op.Entity, Record: op.Record}}
+	again := []Op{d.restoring(op)}
 	switch e.DeletePolicy() {
 	case EditWins:
 		msg = fmt.Sprintf("%s was changed meanwhile and stays; delete it again if you still want to", e.TitleOf(r))
@@ -278,8 +279,14 @@ func (d *decider) editDeleted(i int, e *Entity, r *Record, op *Op) error {
 	n := d.note(kind, i, r)
 	d.subject(n, op)
 	d.park(n, CodeDeleted, msg, Value{}, Value{})
-	d.tell(n, AttentionOps, opsText(d.Schema(), []Op{{Kind: OpRestore, Entity: op.Entity, Record: op.Record}, *op}))
+	d.tell(n, AttentionOps, opsText(d.Schema(), []Op{d.restoring(op), *op}))
 	return nil
+}
+
+// restoring returns the op that undoes the deletion of op's record. It vouches
+// for nothing.
+func (d *decider) restoring(op *Op) Op {
+	return Op{Kind: OpRestore, Entity: op.Entity, Record: op.Record, Seen: Token{Timeline: uint32(d.m.Timeline)}}
 }
 
 // restore brings a tombstone back, and what was deleted along with it. Entered

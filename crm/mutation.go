@@ -6,9 +6,15 @@ import (
 	"fmt"
 )
 
-// ProtocolVersion is the version of the mutation encoding and of the wire. Its
-// history: 1, the first.
+// ProtocolVersion is the version of the wire. Its history: 1, the first.
 const ProtocolVersion = 1
+
+// The versions of the mutation encoding, each named after the version of the
+// wire that brought it. A node writes 2 only once its masters speak it.
+const (
+	mutationUnnamed = 1 // the first; its Revs do not say which timeline they are of
+	mutationNamed   = 2 // with the Timeline
+)
 
 // MaxMutation bounds an encoded Mutation, in bytes.
 const MaxMutation = 64 << 10
@@ -21,6 +27,7 @@ type ChainHash [16]byte
 // acknowledged it, and judged once by the master.
 type Mutation struct {
 	Node        NodeID
+	Timeline    uint64 // that the Revs its author saw count in; 0: not named, as in version 1
 	Incarnation Incarnation
 	Seq         Seq
 	Prev        ChainHash // chain hash of the node's Mutation before this one
@@ -62,7 +69,7 @@ type Op struct {
 	Kind   OpKind
 	Entity EntityID
 	Record RecordID
-	Seen   Token // what the author's screen showed of the record
+	Seen   Token // what the author's screen showed of the record; in a Mutation, what its node vouches for
 	Cells  []Input
 }
 
@@ -94,9 +101,15 @@ type Guard struct {
 	Value  Value
 }
 
-// AppendMutation appends the canonical encoding of m, drawn in docs/format.md.
+// AppendMutation appends the canonical encoding of m, drawn in docs/format.md:
+// version 2 if it names its Timeline, else version 1. So what was decoded is
+// encoded in the version that it came in.
 func AppendMutation(dst []byte, m *Mutation) []byte {
-	dst = append(dst, ProtocolVersion)
+	if m.Timeline == 0 {
+		dst = append(dst, mutationUnnamed)
+	} else {
+		dst = binary.BigEndian.AppendUint64(append(dst, mutationNamed), m.Timeline)
+	}
 	dst = binary.AppendUvarint(dst, uint64(m.Node))
 	dst = binary.AppendUvarint(dst, uint64(m.Incarnation))
 	dst = binary.AppendUvarint(dst, uint64(m.Seq))
@@ -132,20 +145,18 @@ func appendOp(dst []byte, op *Op) []byte {
 	return dst
 }
 
-// DecodeMutation decodes what AppendMutation wrote. It never panics on damaged
-// input.
+// DecodeMutation decodes what AppendMutation wrote, in either version. It never
+// panics on damaged input.
 func DecodeMutation(b []byte) (*Mutation, error) {
 	if len(b) > MaxMutation {
 		return nil, fmt.Errorf("mutation: %w: %d bytes is more than %d", errDamaged, len(b), MaxMutation)
 	}
 	d := decoder{s: string(b)}
-	if v := d.byte(); v != ProtocolVersion {
-		d.fail("protocol version %d is not %d", v, ProtocolVersion)
-	}
-	m := &Mutation{Node: NodeID(d.uvarint()), Incarnation: Incarnation(d.uvarint()), Seq: Seq(d.uvarint())}
+	timeline := d.timeline()
+	m := &Mutation{Timeline: timeline, Node: NodeID(d.uint32()), Incarnation: Incarnation(d.uint32()), Seq: Seq(d.uvarint())}
 	copy(m.Prev[:], d.take(len(m.Prev)))
 	m.HLC, m.Actor, m.Schema, m.Intent = HLC(d.uint64()), d.string(), Rev(d.uvarint()), d.string()
-	m.Ops = d.ops()
+	m.Ops = d.ops(m)
 	m.Guards = d.guards()
 	if err := d.finish(); err != nil {
 		return nil, fmt.Errorf("mutation: %w", err)
@@ -153,12 +164,34 @@ func DecodeMutation(b []byte) (*Mutation, error) {
 	return m, nil
 }
 
-func (d *decoder) ops() []Op {
+// timeline reads the version and, if it has one, the timeline.
+func (d *decoder) timeline() uint64 {
+	switch v := d.byte(); v {
+	case mutationUnnamed:
+	case mutationNamed:
+		t := d.uint64()
+		if t == 0 {
+			d.fail("version %d names no timeline", v)
+		}
+		return t
+	case withheldMark:
+		d.fail("the content was withheld")
+	default:
+		d.fail("version %d is neither %d nor %d", v, mutationUnnamed, mutationNamed)
+	}
+	return 0
+}
+
+// ops reads the ops of m.
+func (d *decoder) ops(m *Mutation) []Op {
 	n := d.count(20)
 	out := make([]Op, 0, n)
 	for range n {
 		op := Op{Kind: OpKind(d.byte()), Entity: EntityID(d.uint16()), Record: d.id()}
-		op.Seen = Token{Rev: Rev(d.uvarint()), Seq: Seq(d.uvarint())}
+		op.Seen = Token{Timeline: uint32(m.Timeline), Rev: Rev(d.uvarint()), Seq: Seq(d.uvarint())}
+		if op.Seen.Seq != 0 {
+			op.Seen.Node = m.Node
+		}
 		if op.Kind < OpCreate || op.Kind > OpTransition {
 			d.fail("op kind %d", op.Kind)
 		}
@@ -189,6 +222,15 @@ func (d *decoder) uint16() uint16 {
 		d.fail("number %d is over 65535", n)
 	}
 	return uint16(n)
+}
+
+// uint32 reads the number of a node or of an incarnation.
+func (d *decoder) uint32() uint32 {
+	n := d.uvarint()
+	if n > 1<<32-1 {
+		d.fail("number %d is over 32 bits", n)
+	}
+	return uint32(n)
 }
 
 // Chain returns the chain hash after the encoded Mutation.
@@ -243,12 +285,32 @@ func AppendOutcome(dst []byte, o Outcome) []byte {
 
 // DecodeOutcome decodes one outcome and returns the bytes after it.
 func DecodeOutcome(b []byte) (Outcome, []byte, error) {
-	d := decoder{s: string(b)}
+	end := outcomeEnd(b)
+	d := decoder{s: string(b[:end])}
 	o := Outcome{Kind: OutcomeKind(d.byte())}
 	o.Node, o.Seq, o.Rev = NodeID(d.uvarint()), Seq(d.uvarint()), Rev(d.uvarint())
 	o.Code, o.Message = Code(d.string()), d.string()
 	if o.Kind < Accepted || o.Kind > Rejected {
 		d.fail("outcome kind %d", o.Kind)
 	}
-	return o, b[len(b)-len(d.s):], d.err
+	return o, b[end-len(d.s):], d.err
+}
+
+// outcomeEnd returns where the outcome at the start of b ends, len(b) if it is
+// cut off. A frame holds thousands of outcomes, and a decoder copies what it is
+// given.
+func outcomeEnd(b []byte) int {
+	at := min(1, len(b))
+	for range 3 {
+		_, n := binary.Uvarint(b[at:])
+		at += max(n, 0)
+	}
+	for range 2 {
+		size, n := binary.Uvarint(b[at:])
+		if n <= 0 || size > uint64(len(b)-at-n) {
+			return len(b)
+		}
+		at += n + int(size)
+	}
+	return at
 }

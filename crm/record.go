@@ -57,25 +57,6 @@ func (r *Record) Value(f FieldID) Value {
 	return Value{}
 }
 
-// Token returns what a reader of r at a node has seen of it.
-func (r *Record) Token() Token {
-	if r.Stamp.Rev != Pending {
-		return Token{Rev: r.Stamp.Rev}
-	}
-	t := Token{Seq: r.Stamp.Seq}
-	for _, c := range r.Cells {
-		if c.Stamp.Rev != Pending {
-			t.Rev = max(t.Rev, c.Stamp.Rev)
-		}
-		for _, s := range c.Elems {
-			if s.Rev != Pending {
-				t.Rev = max(t.Rev, s.Rev)
-			}
-		}
-	}
-	return t
-}
-
 // Clone returns a copy that shares no slice with r but those inside values.
 func (r *Record) Clone() *Record {
 	c := *r

@@ -1,11 +1,6 @@
 package crm
 
-import (
-	"cmp"
-	"fmt"
-	"strconv"
-	"strings"
-)
+import "cmp"
 
 // A Stamp says which Mutation last set a field and who asked for it.
 type Stamp struct {
@@ -14,13 +9,6 @@ type Stamp struct {
 	Node  NodeID // the node that took the edit
 	Seq   Seq    // its number there
 	Actor string // who asked; an id, never a name or address
-}
-
-// A Token is what a reader has seen of a record: everything decided up to Rev,
-// and the reading node's own pending Mutations up to Seq.
-type Token struct {
-	Rev Rev
-	Seq Seq
 }
 
 // seenBy reports whether a screen that node rendered at t showed the value
@@ -38,18 +26,4 @@ func concurrentOrder(a, b Stamp) int {
 func compareStamps(a, b Stamp) int {
 	return cmp.Or(cmp.Compare(b.Rev, a.Rev), cmp.Compare(b.HLC, a.HLC), cmp.Compare(b.Node, a.Node),
 		cmp.Compare(b.Seq, a.Seq), cmp.Compare(b.Actor, a.Actor))
-}
-
-// String writes the token as the API shows it: "rev.seq".
-func (t Token) String() string { return fmt.Sprintf("%d.%d", t.Rev, t.Seq) }
-
-// ParseToken reads what String wrote.
-func ParseToken(s string) (Token, error) {
-	rev, seq, ok := strings.Cut(s, ".")
-	r, err1 := strconv.ParseUint(rev, 10, 63)
-	q, err2 := strconv.ParseUint(seq, 10, 63)
-	if !ok || err1 != nil || err2 != nil {
-		return Token{}, &Error{Code: CodeInvalid, Item: "token", Message: fmt.Sprintf("%q is not a record token such as 1204.7; take it from the ETag of a read", clip(s))}
-	}
-	return Token{Rev(r), Seq(q)}, nil
 }

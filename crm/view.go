@@ -2,6 +2,7 @@ package crm
 
 import (
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -35,6 +36,25 @@ type Request struct {
 	Intent string
 	Ops    []Op
 	Guards []Guard
+}
+
+// Mutation returns what a node whose base has lineage l makes of r, without its
+// number, clock and chain: in the Timeline of the base, and with of each Op's
+// Seen what the node can vouch for. A token of another node says nothing of the
+// edits pending here, one of an earlier timeline counts up to the fork, one of an
+// unknown timeline for nothing. If named is false the masters speak version 1,
+// to which the Timeline cannot be told.
+func (r Request) Mutation(node NodeID, l Lineage, named bool) *Mutation {
+	m := &Mutation{Node: node, Actor: r.Actor, Intent: r.Intent, Ops: slices.Clone(r.Ops), Guards: r.Guards}
+	if named {
+		m.Timeline = l.Timeline
+	}
+	for i := range m.Ops {
+		op := &m.Ops[i]
+		op.Cells, op.Seen = slices.Clone(op.Cells), l.vouch(op.Seen, node)
+		op.Seen.Timeline = uint32(m.Timeline)
+	}
+	return m
 }
 
 // A Receipt says how far a Request has come.

@@ -129,7 +129,7 @@ func (s *Server) getAttention(w http.ResponseWriter, r *http.Request, _ string) 
 		if err != nil {
 			return 1, err
 		}
-		p.etag = appendToken(p.etag, rec.Token())
+		p.etag = rd.Token(rec).AppendTo(p.etag)
 		return 1, p.marshal(a)
 	})
 }
@@ -143,7 +143,7 @@ func (p *page) marshal(v any) error {
 
 func attentionOf(rd *store.Reader, rec *crm.Record) (Attention, error) {
 	text := func(f crm.FieldID) string { return rec.Value(f).String() }
-	a := Attention{ID: rec.ID.String(), Token: rec.Token().String(), Kind: text(crm.AttentionKind), Status: text(crm.AttentionStatus),
+	a := Attention{ID: rec.ID.String(), Token: rd.Token(rec).String(), Kind: text(crm.AttentionKind), Status: text(crm.AttentionStatus),
 		CreatedAt: rec.Value(crm.FieldCreatedAt).Time(), Message: text(crm.AttentionMessage), Code: crm.Code(text(crm.AttentionCode)),
 		Entity: text(crm.AttentionEntity), Record: text(crm.AttentionRecord), Field: text(crm.AttentionField),
 		Kept: sideOf(text(crm.AttentionKept)), Lost: sideOf(text(crm.AttentionLost)), Base: sideOf(text(crm.AttentionBase)),
@@ -253,7 +253,7 @@ func fillResolution(rd *store.Reader, e *crm.Entity, rec *crm.Record, take strin
 		status = "dismissed"
 	}
 	ed.Intent = "attention." + take
-	ed.Ops = append(ed.Ops, crm.Op{Kind: crm.OpPatch, Entity: e.ID, Record: rec.ID, Seen: rec.Token(), Cells: []crm.Input{
+	ed.Ops = append(ed.Ops, crm.Op{Kind: crm.OpPatch, Entity: e.ID, Record: rec.ID, Seen: rd.Token(rec), Cells: []crm.Input{
 		{Field: crm.AttentionStatus, Value: crm.ChoiceValue(status)}, {Field: crm.AttentionResolved, Value: crm.TextValue(take)}}})
 	ed.Guards = append(ed.Guards, crm.Guard{Kind: crm.GuardEquals, Entity: e.ID, Record: rec.ID, Field: crm.AttentionStatus, Value: crm.ChoiceValue("open")})
 	ed.shown = append(ed.shown, subject{e, rec.ID})
@@ -278,13 +278,17 @@ func takeLost(rd *store.Reader, a Attention, ed *edit) error {
 	if err != nil {
 		return err
 	}
-	ed.Ops = []crm.Op{{Kind: crm.OpPatch, Entity: e.ID, Record: id, Seen: rec.Token(), Cells: []crm.Input{{Field: f.ID, Value: v}}}}
+	ed.Ops = []crm.Op{{Kind: crm.OpPatch, Entity: e.ID, Record: id, Seen: rd.Token(rec), Cells: []crm.Input{{Field: f.ID, Value: v}}}}
 	ed.shown = []subject{{e, id}}
 	return nil
 }
 
-// applyAgain takes the refused ops, as if made in front of this node now.
+// applyAgain takes the refused ops, as if made in front of this node now. What
+// their first author had seen counts no more, and may be written in an old form.
 func applyAgain(rd *store.Reader, a Attention, ed *edit) error {
+	for i := range a.Ops {
+		a.Ops[i].Seen = ""
+	}
 	ops, err := crm.ParseOps(rd.Schema(), a.Ops)
 	if err != nil {
 		return err

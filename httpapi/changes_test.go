@@ -78,11 +78,11 @@ func TestChanges(t *testing.T) {
 	same.want("ready {}")
 
 	made := s.mustCreate(t, "account", Fields{"name": "Acme"})
-	change := `change {"entity":"account","id":"` + made.Item.ID + `","rev":` + strings.TrimSuffix(made.Item.Token, ".0")
+	change := `change {"entity":"account","id":"` + made.Item.ID + `","rev":` + revOf(t, made.Item.Token)
 	all.want(change + `}`)
 	same.want(change + `}`)
 	user := s.mustCreate(t, "user", Fields{"name": "Ana", "email": "ana@example.com"})
-	users.want(`change {"entity":"user","id":"` + user.Item.ID + `","rev":` + strings.TrimSuffix(user.Item.Token, ".0") + `}`)
+	users.want(`change {"entity":"user","id":"` + user.Item.ID + `","rev":` + revOf(t, user.Item.Token) + `}`)
 
 	again := s.listen(t, "/api/v1/changes", all.last)
 	again.want(`reload {"reason":"changes happened while the stream was cut"}`)

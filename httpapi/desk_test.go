@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,9 @@ const (
 	deskNode      = crm.NodeID(3)
 	farNode       = crm.NodeID(9) // whose edits come from elsewhere
 )
+
+// deskLineage is that of a cluster whose masters were restored once.
+var deskLineage = crm.Lineage{Timeline: 36, Forks: []crm.Fork{{Timeline: 35, Rev: 5}}} // "10" and "z"
 
 // noon is the start of a desk's clock.
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -61,6 +65,7 @@ func newDesk(tb testing.TB) *desk {
 	tb.Cleanup(func() { must(tb, journal.Close()) })
 	d := &desk{tb: tb, base: base, journal: journal, now: noon, asOf: noon, outcomes: map[crm.Seq]crm.Outcome{},
 		decided: make(chan struct{}), watchers: map[chan crm.Change]bool{}}
+	must(tb, base.Update(func(tx *store.Tx) error { return tx.SetLineage(deskLineage) }))
 	for _, req := range catalog.Requests("system") {
 		d.mustCommit(req)
 	}
@@ -129,7 +134,9 @@ func (d *desk) far(seen crm.Token, op crm.Op) crm.Outcome {
 	defer d.mu.Unlock()
 	op.Seen = seen
 	d.seq++
-	o, err := d.decide(&crm.Mutation{Node: farNode, Seq: d.seq, HLC: crm.NewHLC(d.now.UnixMilli()), Actor: "far", Intent: "far", Ops: []crm.Op{op}})
+	m := crm.Request{Actor: "far", Intent: "far", Ops: []crm.Op{op}}.Mutation(farNode, deskLineage, true)
+	m.Seq, m.HLC = d.seq, crm.NewHLC(d.now.UnixMilli())
+	o, err := d.decide(m)
 	must(d.tb, err)
 	return o
 }
@@ -138,7 +145,8 @@ func (d *desk) Commit(_ context.Context, req crm.Request) (crm.Receipt, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.now = d.now.Add(time.Second)
-	m := &crm.Mutation{Node: deskNode, Seq: d.seq + 1, HLC: crm.NewHLC(d.now.UnixMilli()), Actor: req.Actor, Intent: req.Intent, Ops: req.Ops, Guards: req.Guards}
+	m := req.Mutation(deskNode, deskLineage, true)
+	m.Seq, m.HLC = d.seq+1, crm.NewHLC(d.now.UnixMilli())
 	if len(crm.AppendMutation(nil, m)) > crm.MaxMutation {
 		return crm.Receipt{}, &crm.Error{Code: crm.CodeTooLarge, Message: "the edit is over 64 KiB"}
 	}
@@ -166,7 +174,7 @@ func (d *desk) decide(m *crm.Mutation) (crm.Outcome, error) {
 		if err != nil {
 			return err
 		}
-		dec, err = crm.Decide(tx, m, crm.Env{Rev: rev + 1, HLC: m.HLC, Home: deskTerritory, Admin: true})
+		dec, err = crm.Decide(tx, m, crm.Env{Rev: rev + 1, HLC: m.HLC, Home: deskTerritory, Admin: true, Lineage: deskLineage})
 		if err != nil {
 			return err
 		}
@@ -198,7 +206,7 @@ func (d *desk) overlay(m *crm.Mutation) error {
 			if err != nil {
 				return err
 			}
-			if dec, err = crm.Decide(rd, m, crm.Env{Rev: crm.Pending, HLC: m.HLC, Home: deskTerritory}); err != nil {
+			if dec, err = crm.Decide(rd, m, crm.Env{Rev: crm.Pending, HLC: m.HLC, Home: deskTerritory, Lineage: deskLineage}); err != nil {
 				return err
 			}
 			if o := dec.Outcome; o.Kind == crm.Rejected {
@@ -250,7 +258,7 @@ func (d *desk) Await(ctx context.Context, seq crm.Seq) (crm.Outcome, error) {
 
 func (d *desk) Read(_ context.Context, demand crm.Demand, fn func(*store.Reader) error) (crm.Freshness, error) {
 	d.mu.Lock()
-	f := crm.Freshness{Mark: crm.Mark{Timeline: 1, Node: deskNode, Seq: d.seq}, AsOf: d.now, Pending: len(d.pending), Connected: !d.held}
+	f := crm.Freshness{Mark: crm.Mark{Timeline: deskLineage.Timeline, Node: deskNode, Seq: d.seq}, AsOf: d.now, Pending: len(d.pending), Connected: !d.held}
 	if d.held {
 		f.AsOf = d.asOf
 	}
@@ -345,6 +353,21 @@ func (constant) Read(b []byte) (int, error) {
 		b[i] = 0xa5
 	}
 	return len(b), nil
+}
+
+// revOf and seqOf are what a token says, as decimal text and as a number.
+func revOf(tb testing.TB, token string) string {
+	tb.Helper()
+	t, err := crm.ParseToken(token)
+	must(tb, err)
+	return strconv.FormatUint(uint64(t.Rev), 10)
+}
+
+func seqOf(tb testing.TB, token string) crm.Seq {
+	tb.Helper()
+	t, err := crm.ParseToken(token)
+	must(tb, err)
+	return t.Seq
 }
 
 // mustCreate makes a record through the API.

@@ -9,8 +9,11 @@
 //
 // A record is a flat JSON object: id, entity and token, then the fields that
 // have a value. A field that is itself called entity or token keeps its name,
-// and the record's own goes under _entity or _token. A token is "rev.seq"; its
-// second part is not 0 while an edit taken at this node waits for the master.
+// and the record's own goes under _entity or _token. A token is "timeline-rev",
+// and "timeline-rev-node.seq" while an edit of the record that was taken at that
+// node waits for the master. It may be sent to any node: what it says of pending
+// edits counts at the node that gave it, and its rev in its timeline and up to
+// the restore that ended it. The "rev.seq" of earlier releases is refused.
 //
 // # Writing
 //

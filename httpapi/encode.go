@@ -45,7 +45,7 @@ func appendRecord(dst []byte, e *crm.Entity, r *crm.Record, v *view) []byte {
 	dst = append(dst, `","`...)
 	dst = append(dst, tokenKey(e)...)
 	dst = append(dst, `":"`...)
-	dst = appendToken(dst, r.Token())
+	dst = v.rd.Token(r).AppendTo(dst)
 	dst = append(dst, '"')
 	if v.fields == nil {
 		dst = appendCells(dst, e, r, v)
@@ -186,11 +186,6 @@ func appendID(dst []byte, id crm.RecordID) []byte {
 		dst = append(dst, digits[b>>4], digits[b&15])
 	}
 	return dst
-}
-
-func appendToken(dst []byte, t crm.Token) []byte {
-	dst = append(strconv.AppendUint(dst, uint64(t.Rev), 10), '.')
-	return strconv.AppendUint(dst, uint64(t.Seq), 10)
 }
 
 func appendInstant(dst []byte, ms int64) []byte {

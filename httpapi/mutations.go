@@ -159,7 +159,7 @@ func seenNow(rd *store.Reader, e *crm.Entity, id crm.RecordID) (crm.Token, error
 	if rec == nil || err != nil {
 		return crm.Token{}, err
 	}
-	return rec.Token(), nil
+	return rd.Token(rec), nil
 }
 
 func parseGuard(schema *crm.Schema, text GuardText) (crm.Guard, error) {

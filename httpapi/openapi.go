@@ -111,7 +111,7 @@ func recordSchema(e *crm.Entity) object {
 	properties := object{
 		"id":         object{"type": "string", "format": "uuid", "readOnly": true},
 		entityKey(e): object{"const": e.Name, "readOnly": true},
-		tokenKey(e):  object{"type": "string", "pattern": `^\d+\.\d+$`, "readOnly": true, "description": "for If-Match; the part after the point is not 0 while an edit taken here is undecided"},
+		tokenKey(e):  object{"type": "string", "pattern": `^[0-9a-z]+-\d+(-\d+\.\d+)?$`, "readOnly": true, "description": "for If-Match: timeline-rev, and -node.seq while an edit taken at that node is undecided"},
 		"created_at": object{"type": "string", "format": "date-time", "readOnly": true},
 		"created_by": object{"type": "string", "readOnly": true},
 		"updated_at": object{"type": "string", "format": "date-time", "readOnly": true},
@@ -263,7 +263,7 @@ func sharedParameters() object {
 		"Expand":      in("query", "expand", "Links to show with a title: account,owner or *", text),
 		"Wait":        in("query", "wait", "decided: answer when the master has decided", object{"const": "decided"}),
 		"Timeout":     in("query", "timeout", "How long to wait, 5s by default", text),
-		"IfMatch":     in("header", "If-Match", "Token of the record that the author saw; what this node shows now by default. A token that is not current is no error", text),
+		"IfMatch":     in("header", "If-Match", "Token of the record that the author saw, of this node or another; what this node shows now by default. A token that is not current is no error", text),
 		"Consistency": in("header", headerConsistency, "local, session, bounded;max=5s or leader", text),
 		"Session":     in("header", headerSession, "A mark that the answer must include", text),
 	}

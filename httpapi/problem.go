@@ -50,6 +50,7 @@ var statuses = map[crm.Code]int{
 	crm.CodeFenced:        http.StatusServiceUnavailable,
 	crm.CodeFrozen:        http.StatusServiceUnavailable,
 	crm.CodeRemoved:       http.StatusForbidden,
+	crm.CodeWithheld:      http.StatusGone,
 	crm.CodeStale:         http.StatusServiceUnavailable,
 	CodeMethod:            http.StatusMethodNotAllowed,
 	CodeMediaType:         http.StatusUnsupportedMediaType,

@@ -30,7 +30,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, _ string) error {
 			return 1, err
 		}
 		if v.expand == nil && !v.every { // titles change without the record
-			p.etag = appendToken(p.etag, rec.Token())
+			p.etag = rd.Token(rec).AppendTo(p.etag)
 		}
 		p.body = appendRecord(p.body, e, rec, v)
 		return 1, v.err
@@ -199,7 +199,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, _ string) error 
 			if i > 0 {
 				p.body = append(p.body, ',')
 			}
-			p.body = appendHit(p.body, hit)
+			p.body = appendHit(p.body, rd, hit)
 		}
 		p.body = append(p.body, ']', '}')
 		return len(hits), nil
@@ -231,11 +231,11 @@ type Hit struct {
 	Token  string `json:"token"`
 }
 
-func appendHit(dst []byte, h store.Hit) []byte {
+func appendHit(dst []byte, rd *store.Reader, h store.Hit) []byte {
 	dst = append(dst, `{"id":"`...)
 	dst = appendID(dst, h.Record.ID)
 	dst = append(append(dst, `","entity":"`...), h.Entity.Name...)
 	dst = appendString(append(dst, `","title":`...), h.Title)
-	dst = appendToken(append(dst, `,"token":"`...), h.Record.Token())
+	dst = rd.Token(h.Record).AppendTo(append(dst, `,"token":"`...))
 	return append(dst, '"', '}')
 }

@@ -145,7 +145,7 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request, actor, verb string
 		if err != nil {
 			return err
 		}
-		op := crm.Op{Entity: e.ID, Record: id, Seen: rec.Token()}
+		op := crm.Op{Entity: e.ID, Record: id, Seen: rd.Token(rec)}
 		if seen != nil {
 			op.Seen = *seen
 		}
@@ -350,7 +350,7 @@ func appendWritten(p *page, rd *store.Reader, ed edit, receipt crm.Receipt) erro
 		p.body = append(p.body, `,"record":`...)
 		rec, err := p.appendShown(rd, ed.shown[0])
 		if rec != nil {
-			p.etag = appendToken(p.etag, rec.Token())
+			p.etag = rd.Token(rec).AppendTo(p.etag)
 		}
 		p.body = append(p.body, '}')
 		return err

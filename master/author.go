@@ -106,8 +106,13 @@ func (m *Master) prejudge(req crm.Request) error {
 		if err != nil {
 			return err
 		}
-		mut := &crm.Mutation{Node: m.node, Seq: crm.Seq(crm.Pending), Actor: req.Actor, Intent: req.Intent, Ops: req.Ops, Guards: req.Guards}
-		dec, err := crm.Decide(tx, mut, crm.Env{Rev: head + 1, HLC: crm.NewHLC(m.millis()), Home: crm.HeadOffice, Admin: true})
+		lineage, named, err := speech(tx)
+		if err != nil {
+			return err
+		}
+		mut := req.Mutation(m.node, lineage, named)
+		mut.Seq = crm.Seq(crm.Pending)
+		dec, err := crm.Decide(tx, mut, crm.Env{Rev: head + 1, HLC: crm.NewHLC(m.millis()), Home: crm.HeadOffice, Admin: true, Lineage: lineage})
 		if err != nil {
 			return err
 		}
@@ -177,7 +182,13 @@ func (a *author) run(ctx context.Context) error {
 			first.fail(err)
 			continue
 		}
-		a.decide(ctx, a.gather(first))
+		b, err := a.newBatch()
+		if err != nil {
+			first.fail(err)
+			continue
+		}
+		a.gather(b, first)
+		a.decide(ctx, b)
 	}
 }
 
@@ -218,11 +229,21 @@ type batch struct {
 	intakes []*intake
 	sub     session.Submission
 	chain   crm.ChainHash // after the last
+	lineage crm.Lineage
+	named   bool // the Mutations name their Timeline
+}
+
+func (a *author) newBatch() (*batch, error) {
+	b := &batch{sub: session.Submission{Node: a.m.node, Incarnation: a.incarnation, First: a.next}, chain: a.chain}
+	err := a.m.ledger.db().View(func(tx *store.Tx) (err error) {
+		b.lineage, b.named, err = speech(tx)
+		return err
+	})
+	return b, err
 }
 
 // gather numbers first and what else waits, as much as one entry holds.
-func (a *author) gather(first *intake) *batch {
-	b := &batch{sub: session.Submission{Node: a.m.node, Incarnation: a.incarnation, First: a.next}, chain: a.chain}
+func (a *author) gather(b *batch, first *intake) {
 	room := session.Room
 	for in := first; in != nil; in = a.waiting() {
 		var err error
@@ -251,7 +272,6 @@ func (a *author) gather(first *intake) *batch {
 		b.sub.Mutations = append(b.sub.Mutations, raw)
 		b.chain = crm.Chain(b.chain, raw)
 	}
-	return b
 }
 
 // waiting returns a request that waits now, or nil.
@@ -265,8 +285,9 @@ func (a *author) waiting() *intake {
 }
 
 func (a *author) encode(b *batch, in *intake) []byte {
-	return crm.AppendMutation(nil, &crm.Mutation{Node: a.m.node, Incarnation: a.incarnation, Seq: a.next + crm.Seq(len(b.intakes)), Prev: b.chain,
-		HLC: a.m.clock.Tick(), Actor: in.request.Actor, Intent: in.request.Intent, Ops: in.request.Ops, Guards: in.request.Guards})
+	m := in.request.Mutation(a.m.node, b.lineage, b.named)
+	m.Incarnation, m.Seq, m.Prev, m.HLC = a.incarnation, a.next+crm.Seq(len(b.intakes)), b.chain, a.m.clock.Tick()
+	return crm.AppendMutation(nil, m)
 }
 
 // decide submits a batch until its outcome is known and answers its callers.

@@ -6,6 +6,16 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 )
 
+func gathered(t *testing.T, a *author, first *intake) *batch {
+	t.Helper()
+	b, err := a.newBatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.gather(b, first)
+	return b
+}
+
 // One request that no master could decode must not take the others of its batch
 // along, nor leave their numbers to be given twice.
 func TestAuthor_RefusesWhatCannotBeRead(t *testing.T) {
@@ -21,7 +31,7 @@ func TestAuthor_RefusesWhatCannotBeRead(t *testing.T) {
 		good, bad, late := ask("test"), ask("\xff"), ask("test")
 		a.queue <- bad
 		a.queue <- late
-		a.decide(t.Context(), a.gather(good))
+		a.decide(t.Context(), gathered(t, a, good))
 		for _, c := range []struct {
 			in   *intake
 			want crm.Code
@@ -44,7 +54,7 @@ func TestAuthor_GivesNoNumberTwice(t *testing.T) {
 			return &intake{answer: make(chan authored, 1), request: crm.Request{Actor: "boss", Intent: "test", Ops: []crm.Op{createAccount(newID(), "acme", "north")}}}
 		}
 		half, next := ask(), ask()
-		b := a.gather(half)
+		b := gathered(t, a, half)
 		b.sub.Mutations = append(b.sub.Mutations, []byte("damaged")) // the leader decides the first and refuses the second
 		a.decide(t.Context(), b)
 		wantCode(t, (<-half.answer).err, crm.CodeInvalid)
@@ -53,7 +63,7 @@ func TestAuthor_GivesNoNumberTwice(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		a.decide(t.Context(), a.gather(next))
+		a.decide(t.Context(), gathered(t, a, next))
 		wantCode(t, (<-next.answer).err, "")
 	})
 }

@@ -122,6 +122,9 @@ func (f *FSM) judge(n *store.NodeState, e PushEntry, raw []byte) (Decided, Verdi
 	case m.Node != e.Node || m.Seq == 0:
 		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("it pushed edit %d of node %d", m.Seq, m.Node)), nil
 	}
+	if level, err := session.LevelIn(f.tx); err != nil || m.Timeline != 0 && level < levelTimelines {
+		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, "it names its timeline, which not every master reads yet"), err
+	}
 	d, err := f.take(n, e, m, raw, who)
 	return d, Verdict{}, err
 }
@@ -191,8 +194,12 @@ func (f *FSM) tellFrozen(n crm.NodeID, reason string) {
 // decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
 // whatever comes of it.
 func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *crm.Mutation, raw []byte, who *member) (Decided, error) {
+	lineage, err := f.tx.Lineage()
+	if err != nil {
+		return Decided{}, err
+	}
 	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
-		Home: who.home, Writable: who.writable, Admin: who.master}
+		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
 	dec, err := f.safeDecide(m, env, raw)
 	if err != nil {
 		return Decided{}, err

@@ -112,8 +112,9 @@ func (m *Master) planJoin(ask *syncproto.Join) (p joinPlan, err error) {
 		if p.node, err = m.place(ros, p.role, p.site); err != nil {
 			return err
 		}
-		p.request = p.ops(tok, ask)
-		return nil
+		seen, err := tx.Token(tok)
+		p.request = p.ops(tok, seen, ask)
+		return err
 	})
 	return p, err
 }
@@ -187,7 +188,7 @@ func siteTaken(site string, n crm.NodeID) error {
 		Message: fmt.Sprintf("the site has a replica, node %d; a site has one: remove that with `tradepost node remove %d` first", n, n)}
 }
 
-func (p joinPlan) ops(tok *crm.Record, ask *syncproto.Join) crm.Request {
+func (p joinPlan) ops(tok *crm.Record, seen crm.Token, ask *syncproto.Join) crm.Request {
 	cells := []crm.Input{
 		{Field: crm.NodeSite, Value: crm.TextValue(p.site)}, {Field: crm.NodeRole, Value: crm.ChoiceValue(ask.Role)},
 		{Field: crm.NodeSync, Value: crm.TextValue(ask.Sync)}, {Field: crm.NodeHTTP, Value: crm.TextValue(ask.HTTP)},
@@ -197,7 +198,7 @@ func (p joinPlan) ops(tok *crm.Record, ask *syncproto.Join) crm.Request {
 	return crm.Request{Actor: "join:" + ask.TokenID, Intent: "node.join",
 		Guards: []crm.Guard{{Kind: crm.GuardEquals, Entity: crm.EntityJoinToken, Record: tok.ID, Field: crm.JoinTokenStatus, Value: crm.ChoiceValue("open")}},
 		Ops: []crm.Op{
-			{Kind: crm.OpPatch, Entity: crm.EntityJoinToken, Record: tok.ID, Seen: tok.Token(),
+			{Kind: crm.OpPatch, Entity: crm.EntityJoinToken, Record: tok.ID, Seen: seen,
 				Cells: []crm.Input{{Field: crm.JoinTokenStatus, Value: crm.ChoiceValue("used")}}},
 			{Kind: crm.OpCreate, Entity: crm.EntityNode, Record: p.node, Cells: cells},
 		}}

@@ -34,6 +34,7 @@ type Metrics struct {
 	members                              *prometheus.GaugeVec
 	health                               prometheus.Gauge
 	joins                                *prometheus.CounterVec
+	verified, distrusted                 prometheus.Counter
 	repairs                              *prometheus.CounterVec
 }
 
@@ -73,12 +74,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		frozen:        counter("nodes_frozen_total", "Nodes whose history was found to have forked."),
 		panicked:      counter("decisions_panicked_total", "Edits rejected because judging them failed."),
 		members:       gauges("gossip_members", "Nodes that gossip knows.", "state"),
+		verified:      counter("raft_log_verified_total", "Ranges of the Raft log that were read back and are as the leader wrote them."),
+		distrusted:    counter("files_distrusted_total", "Times this master found its files damaged or different from the others', and stopped."),
 		health:        gauge("gossip_health_score", "How badly this node keeps up with gossip; 0 is well."),
 	}
 	if reg != nil {
 		reg.MustRegister(attempts, m.isLeader, m.hasLeader, m.term, m.leaderChanges, m.decided, m.applied, m.appended, m.snapshot, m.commit, m.batch,
 			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.ack, m.rtt,
-			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.repairs)
+			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.repairs, m.verified, m.distrusted)
 	}
 	return m
 }
@@ -100,6 +103,7 @@ func (m *Metrics) observer() observer {
 		},
 		Panicked: func(crm.NodeID, crm.Seq, any) { m.panicked.Inc() },
 		Diverged: func(uint64, []StateVote) { m.mismatch.Inc() },
+		Verified: m.verified.Inc, Distrusted: func(error) { m.distrusted.Inc() },
 	}
 }
 

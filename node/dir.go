@@ -36,10 +36,38 @@ func prepareDir(op, dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "node.json")); err == nil {
 		return dirError(op, dir, "the directory holds a node already; run it with `tradepost serve --dir %s`, or choose another directory", dir)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return dirError(op, dir, "the directory cannot be made: %v", err)
 	}
 	return nil
+}
+
+// makeDir makes a directory and those above it, each with a durable name.
+func makeDir(dir string) error {
+	var parents []string
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		parents = append(parents, filepath.Dir(d))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range parents {
+		if err := syncDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // writeIdentity writes node.json last and durably: its presence says that all
@@ -72,11 +100,7 @@ func writeFile(path string, b []byte, mode fs.FileMode) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncDir(filepath.Dir(path))
 }
 
 // ReadIdentity reads a directory's node.json.

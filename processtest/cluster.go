@@ -18,6 +18,7 @@ type Cluster struct {
 	Replicas []*Process
 	bin      string
 	base     string
+	place    func(name string) (Place, error)
 }
 
 // Build builds the binary into dir.
@@ -33,7 +34,13 @@ func Build(ctx context.Context, dir string) (string, error) {
 // NewCluster starts masters that agree and one replica for each site, granted
 // the territories named for it.
 func NewCluster(ctx context.Context, bin, base string, masters int, sites map[string][]string) (*Cluster, error) {
-	c := &Cluster{bin: bin, base: base}
+	return NewClusterAt(ctx, bin, base, masters, sites, func(string) (Place, error) { return Place{}, nil })
+}
+
+// NewClusterAt starts a cluster like NewCluster. It asks for the place of each
+// process by its name: m1, m2, … for masters, r-SITE for replicas.
+func NewClusterAt(ctx context.Context, bin, base string, masters int, sites map[string][]string, place func(name string) (Place, error)) (*Cluster, error) {
+	c := &Cluster{bin: bin, base: base, place: place}
 	if err := c.startMasters(ctx, masters); err != nil {
 		return c, err
 	}
@@ -46,7 +53,7 @@ func NewCluster(ctx context.Context, bin, base string, masters int, sites map[st
 }
 
 func (c *Cluster) startMasters(ctx context.Context, n int) error {
-	first, err := newProcess(c.bin, c.base, "m1")
+	first, err := c.newProcess("m1")
 	if err != nil {
 		return err
 	}
@@ -77,6 +84,14 @@ func (c *Cluster) startMasters(ctx context.Context, n int) error {
 	})
 }
 
+func (c *Cluster) newProcess(name string) (*Process, error) {
+	at, err := c.place(name)
+	if err != nil {
+		return nil, err
+	}
+	return newProcess(c.bin, c.base, name, at)
+}
+
 func (c *Cluster) serve(ctx context.Context, p *Process, list *[]*Process) error {
 	if err := p.Start(); err != nil {
 		return err
@@ -100,7 +115,7 @@ func (c *Cluster) join(ctx context.Context, name, site, role string, list *[]*Pr
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		return err
 	}
-	p, err := newProcess(c.bin, c.base, name)
+	p, err := c.newProcess(name)
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,11 @@ package processtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +22,9 @@ import (
 // A Process is one tradepost node with a directory of its own. Its ports stay
 // the same over restarts.
 type Process struct {
+	exited chan struct{} // closed when the process has ended and ended is set
+	ended  error
+
 	Name string
 	Dir  string
 	args []string
@@ -27,37 +32,46 @@ type Process struct {
 	bin  string
 	cmd  *exec.Cmd
 	log  *os.File
+
+	place  Place
+	client *http.Client
 }
 
-// freePorts returns n loopback addresses that nobody listens on now.
+// freePorts returns n loopback addresses that nobody listens on now. They are
+// below the ports that systems give to outgoing connections: one of those could
+// take the port of a node while the node is down.
 func freePorts(n int) ([]string, error) {
+	const first, last, tries = 10_000, 32_000, 1000
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range tries {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer l.Close()
-		out = append(out, l.Addr().String())
+		if out = append(out, l.Addr().String()); len(out) == n {
+			return out, nil
+		}
 	}
-	return out, nil
+	return nil, fmt.Errorf("no %d free ports between %d and %d", n, first, last)
 }
 
-// newProcess gives a node a directory below base and ports.
-func newProcess(bin, base, name string) (*Process, error) {
-	ports, err := freePorts(3)
+// newProcess gives a node a directory below base and ports, at a place.
+func newProcess(bin, base, name string, at Place) (*Process, error) {
+	ports, err := at.ports(3)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Name: name, Dir: filepath.Join(base, name), bin: bin, http: ports[0]}
+	p := &Process{Name: name, Dir: filepath.Join(cmp.Or(at.Base, base), name), bin: bin, http: ports[0]}
+	p.place, p.client = at, at.client(20*time.Second)
 	p.args = []string{"--dir", p.Dir, "--http", ports[0], "--sync", ports[1], "--raft", ports[2]}
-	p.log, err = os.Create(p.Dir + ".log")
+	p.log, err = os.Create(filepath.Join(base, name+".log"))
 	return p, err
 }
 
 // run executes one command of the binary to its end and returns what it printed.
 func (p *Process) run(ctx context.Context, verb string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, p.bin, append(strings.Fields(verb), args...)...)
+	cmd := p.command(ctx, append(strings.Fields(verb), args...)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -69,9 +83,23 @@ func (p *Process) run(ctx context.Context, verb string, args ...string) (string,
 
 // Start serves the directory.
 func (p *Process) Start() error {
-	p.cmd = exec.Command(p.bin, append([]string{"serve"}, p.args...)...)
+	p.cmd = p.command(context.Background(), append([]string{"serve"}, p.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	return p.cmd.Start()
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.exited = make(chan struct{})
+	go func() {
+		p.ended = p.cmd.Wait()
+		close(p.exited)
+	}()
+	return nil
+}
+
+// wait returns how the process ended, once it has.
+func (p *Process) wait() error {
+	<-p.exited
+	return p.ended
 }
 
 // Kill ends the process with SIGKILL, as a power cut ends it as far as the
@@ -80,8 +108,8 @@ func (p *Process) Kill() error {
 	if err := p.cmd.Process.Kill(); err != nil {
 		return err
 	}
-	err := p.cmd.Wait()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
+	err := p.wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && !exit.Exited() {
 		return nil
 	}
 	return err
@@ -89,19 +117,28 @@ func (p *Process) Kill() error {
 
 // Stop asks the process to end and waits for it.
 func (p *Process) Stop() error {
-	if p.cmd == nil || p.cmd.ProcessState != nil {
+	if p.exited == nil || p.hasExited() {
 		return nil
 	}
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		return err
 	}
-	return p.cmd.Wait()
+	return p.wait()
+}
+
+func (p *Process) hasExited() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // Client returns a client of the node's API.
 func (p *Process) Client() (*httpapi.Client, error) {
 	token, err := node.ReadAdminToken(p.Dir)
-	return &httpapi.Client{BaseURL: "http://" + p.http, Token: token, HTTP: &http.Client{Timeout: 20 * time.Second}}, err
+	return &httpapi.Client{BaseURL: "http://" + p.http, Token: token, HTTP: p.client}, err
 }
 
 // Await polls until ok is true or ctx ends.
@@ -121,11 +158,20 @@ func Await(ctx context.Context, what string, ok func() (bool, error)) error {
 	}
 }
 
-// AwaitReady waits until the node serves.
+// AwaitReady waits until the node serves. It fails at once if the process ends.
 func (p *Process) AwaitReady(ctx context.Context) error {
 	c, err := p.Client()
 	if err != nil {
 		return err
 	}
-	return Await(ctx, p.Name+" to serve", func() (bool, error) { err := c.Ready(ctx); return err == nil, err })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return Await(ctx, p.Name+" to serve", func() (bool, error) {
+		if p.hasExited() {
+			cancel()
+			return false, fmt.Errorf("the process has ended: %w; its log is %s", p.ended, p.log.Name())
+		}
+		err := c.Ready(ctx)
+		return err == nil, err
+	})
 }

@@ -162,6 +162,13 @@ func (r *Replica) written(w *writer) {
 	nudge(r.kick)
 }
 
+// metaSpoken is the name in the journal of the protocol version that was agreed
+// with the masters last: edits taken offline are written in it.
+const metaSpoken = "spoken"
+
+// spokenNamed is the version from which on Mutations name their Timeline.
+const spokenNamed = 2
+
 // errNothing rolls back a group of which nothing was taken.
 var errNothing = errors.New("nothing to write")
 
@@ -170,6 +177,7 @@ type writer struct {
 	*folder
 	r       *Replica
 	id      store.Identity
+	named   bool // the masters read that a Mutation names its Timeline
 	taken   int
 	low     crm.Rev // the lowest Seen.Rev of what was taken; 0: none
 	changed []crm.Change
@@ -187,7 +195,11 @@ func (r *Replica) newWriter(j *store.JTx, tx *store.Tx) (*writer, error) {
 		return nil, err
 	}
 	id, err := j.Identity()
-	return &writer{folder: f, r: r, id: id}, err
+	if err != nil {
+		return nil, err
+	}
+	spoken, err := number(j, metaSpoken)
+	return &writer{folder: f, r: r, id: id, named: spoken >= spokenNamed}, err
 }
 
 // takeAll takes each request, judged on the state that the ones before it leave.
@@ -207,8 +219,9 @@ func (w *writer) takeAll(group []*commit) (err error) {
 // take returns what is wrong with the request, and apart from that the failures
 // of the store.
 func (w *writer) take(c *commit) (refusal, failure error) {
-	m := &crm.Mutation{Node: w.id.Node, Incarnation: w.id.Incarnation, Seq: w.id.NextSeq, Prev: w.id.Chain, HLC: w.r.clock.Tick(),
-		Actor: c.req.Actor, Schema: w.view.Schema().Version, Intent: c.req.Intent, Ops: cloneOps(c.req.Ops), Guards: c.req.Guards}
+	m := c.req.Mutation(w.id.Node, w.lineage, w.named)
+	m.Incarnation, m.Seq, m.Prev = w.id.Incarnation, w.id.NextSeq, w.id.Chain
+	m.HLC, m.Schema = w.r.clock.Tick(), w.view.Schema().Version
 	encoded := crm.AppendMutation(nil, m)
 	if refusal := readable(m, encoded); refusal != nil {
 		return refusal, nil
@@ -276,14 +289,6 @@ func (w *writer) keep(c *commit, m *crm.Mutation, encoded []byte, dec crm.Decisi
 	}
 	c.receipt = crm.Receipt{Node: m.Node, Seq: m.Seq}
 	return nil
-}
-
-func cloneOps(ops []crm.Op) []crm.Op {
-	out := slices.Clone(ops)
-	for i := range out {
-		out[i].Cells = slices.Clone(out[i].Cells)
-	}
-	return out
 }
 
 // refused returns the error for an edit that the master would reject, or whose

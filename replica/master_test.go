@@ -99,7 +99,10 @@ func (m *scripted) headOffice(at int64, ops ...crm.Op) crm.Outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seq++
-	mut := &crm.Mutation{Node: m.headNode, Seq: m.seq, HLC: crm.NewHLC(at), Actor: "ana", Intent: "test", Ops: ops}
+	var lineage crm.Lineage
+	m.view(func(tx *store.Tx) { lineage, _ = tx.Lineage() })
+	mut := crm.Request{Actor: "ana", Intent: "test", Ops: ops}.Mutation(m.headNode, lineage, true)
+	mut.Seq, mut.HLC = m.seq, crm.NewHLC(at)
 	return m.decide(mut, crm.AppendMutation(nil, mut), true)
 }
 
@@ -112,6 +115,9 @@ func (m *scripted) decide(mut *crm.Mutation, raw []byte, admin bool) (o crm.Outc
 			return err
 		}
 		env := crm.Env{Rev: rev + 1, HLC: mut.HLC, Home: crm.HeadOffice, Admin: admin}
+		if env.Lineage, err = tx.Lineage(); err != nil {
+			return err
+		}
 		if !admin {
 			a, err := authorOf(tx, m.site[mut.Node])
 			if err != nil {

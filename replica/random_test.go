@@ -108,14 +108,15 @@ func (s *story) patch() {
 	if rec == nil {
 		return
 	}
-	op := patch(catalog.Account, name, rec.Token(), text(accDescription, strconv.Itoa(s.rnd.IntN(1000))))
+	seen := s.b.token(name)
+	op := patch(catalog.Account, name, seen, text(accDescription, strconv.Itoa(s.rnd.IntN(1000))))
 	switch s.rnd.IntN(6) {
 	case 0:
 		op.Cells = append(op.Cells, s.territory())
 	case 1:
-		op = crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id(name), Seen: rec.Token()}
+		op = crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id(name), Seen: seen}
 	case 2:
-		op = crm.Op{Kind: crm.OpSetAdd, Entity: catalog.Account, Record: id(name), Seen: rec.Token(), Cells: []crm.Input{{Field: accTags, Value: crm.ChoicesValue(strconv.Itoa(s.rnd.IntN(5)))}}}
+		op = crm.Op{Kind: crm.OpSetAdd, Entity: catalog.Account, Record: id(name), Seen: seen, Cells: []crm.Input{{Field: accTags, Value: crm.ChoicesValue(strconv.Itoa(s.rnd.IntN(5)))}}}
 	}
 	if _, err := s.b.Commit(s.t.Context(), crm.Request{Actor: "bea", Ops: []crm.Op{op}}); err != nil {
 		s.expect(err, crm.CodeDeleted, crm.CodeTerritory)

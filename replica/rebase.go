@@ -14,10 +14,11 @@ import (
 // A folder folds pending Mutations over the base into the overlay, in one
 // journal transaction. It runs the function that the master decides with.
 type folder struct {
-	j      *store.JTx
-	tx     *store.Tx
-	view   *footprint
-	author author
+	j       *store.JTx
+	tx      *store.Tx
+	view    *footprint
+	author  author
+	lineage crm.Lineage // of the base
 }
 
 func (r *Replica) newFolder(j *store.JTx, tx *store.Tx) (*folder, error) {
@@ -26,7 +27,10 @@ func (r *Replica) newFolder(j *store.JTx, tx *store.Tx) (*folder, error) {
 		return nil, err
 	}
 	f := &folder{j: j, tx: tx, view: &footprint{Reader: rd, seen: map[store.RecordKey]bool{}}}
-	f.author, err = authorOf(f.view, r.cfg.ID.Site)
+	if f.author, err = authorOf(f.view, r.cfg.ID.Site); err != nil {
+		return nil, err
+	}
+	f.lineage, err = tx.Lineage()
 	return f, err
 }
 
@@ -69,7 +73,9 @@ func valueKey(e crm.EntityID, f crm.FieldID, v crm.Value) store.RecordKey {
 // decide judges m on base and overlay as they are.
 func (f *folder) decide(m *crm.Mutation) (crm.Decision, error) {
 	clear(f.view.seen)
-	return crm.Decide(f.view, m, f.author.env(m.HLC))
+	env := f.author.env(m.HLC)
+	env.Lineage = f.lineage
+	return crm.Decide(f.view, m, env)
 }
 
 // overlay keeps what the Mutation makes of the records, and which records and

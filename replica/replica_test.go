@@ -123,9 +123,11 @@ func (b *branch) field(name string, f crm.FieldID) string {
 	return rec.Value(f).String()
 }
 
-func (b *branch) token(name string) crm.Token {
+func (b *branch) token(name string) (t crm.Token) {
 	b.t.Helper()
-	return b.record(catalog.Account, name).Token()
+	rec := b.record(catalog.Account, name)
+	b.read(func(r *store.Reader) { t = r.Token(rec) })
+	return t
 }
 
 func (b *branch) outcome(seq crm.Seq) string {
@@ -217,7 +219,7 @@ func TestReplica_EditGoesRound(t *testing.T) {
 		synctest.Wait()
 		b.want(b.outcome(seq), "pending")
 		b.want(b.Status().Outbox.Entries, 1)
-		b.want(b.token("acme"), crm.Token{Rev: seen.Rev, Seq: seq})
+		b.want(b.token("acme"), crm.Token{Timeline: 1, Node: replicaN, Rev: seen.Rev, Seq: seq})
 		b.sound()
 
 		m.set(func() { m.holdFeed = false })
@@ -311,7 +313,7 @@ func TestCommit_RefusesWhatTheMasterWould(t *testing.T) {
 		order := create(catalog.Order, "order", crm.Input{Field: 19, Value: crm.LinkValue(id("acme"))},
 			crm.Input{Field: 21, Value: crm.ChoiceValue("shipped")}, crm.Input{Field: 22, Value: crm.DateDays(20_000)})
 		b.commit(order)
-		move := crm.Op{Kind: crm.OpTransition, Entity: catalog.Order, Record: id("order"), Seen: crm.Token{Seq: before + 1},
+		move := crm.Op{Kind: crm.OpTransition, Entity: catalog.Order, Record: id("order"), Seen: crm.Token{Timeline: 1, Node: replicaN, Seq: before + 1},
 			Cells: []crm.Input{{Field: 21, Value: crm.ChoiceValue("shipped")}, {Field: 21, Value: crm.ChoiceValue("draft")}}}
 		b.refuse(crm.CodeTransition, move)
 		b.sound()
@@ -722,7 +724,7 @@ func TestCatchUp_StagedInterruptedAndResumed(t *testing.T) {
 		fill(m, 200)
 		b.part = 20
 		m.set(func() { m.down, m.part, m.stopAt = false, 20, 4 })
-		for range 1100 { // one session only: the next comes after a random time
+		for range 5000 { // the next session comes after a random time
 			time.Sleep(time.Millisecond)
 			synctest.Wait()
 			if b.Status().Staged > before {
@@ -908,7 +910,7 @@ func TestRollback_NewEditsAreRenumbered(t *testing.T) {
 		m.cut()
 		c := open(t, m, old)
 		seq := c.commit(account("new", text(accTerritory, "north")))
-		c.commit(patch(catalog.Account, "new", crm.Token{Seq: seq}, text(accDescription, "after")))
+		c.commit(patch(catalog.Account, "new", crm.Token{Timeline: 1, Node: replicaN, Seq: seq}, text(accDescription, "after")))
 		c.want(seq, crm.Seq(2))
 		m.heal()
 		c.run(m)

@@ -523,7 +523,7 @@ func TestRepair_FoldsPendingEditsAgain(t *testing.T) {
 	m := newMender(t, 20)
 	r := m.someAccount()
 	m.hangUp()
-	mine := m.commit(crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: r.Token(), Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("mine")}}})
+	mine := m.commit(crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: r.Stamp.Rev}, Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("mine")}}})
 	m.tamper(func(tx *bolt.Tx) error {
 		v := bytes.Clone(live(tx, r.Entity).Get(r.ID[:]))
 		v[len(v)-1] ^= 1
@@ -778,7 +778,7 @@ func TestRepair_OfAWrongMaster(t *testing.T) {
 		return live(tx, w.Entity).Put(w.ID[:], sealed(w))
 	}))
 	m.must(db.Close())
-	edit := crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: r.Token(), Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("news")}}}
+	edit := crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: r.Stamp.Rev}, Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("news")}}}
 
 	sound, err := m.fsm.Accumulator()
 	m.must(err)

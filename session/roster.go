@@ -114,7 +114,10 @@ func readRoster(tx *store.Tx, rev crm.Rev) (*Roster, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := nodeFactsOf(rec)
+		n, err := nodeFactsOf(tx, rec)
+		if err != nil {
+			return nil, err
+		}
 		r.Nodes[n.Node] = n
 	}
 	for rec, err := range tx.Scan(crm.EntitySite) {
@@ -130,11 +133,12 @@ func readRoster(tx *store.Tx, rev crm.Rev) (*Roster, error) {
 	return r, nil
 }
 
-func nodeFactsOf(rec *crm.Record) NodeFacts {
+func nodeFactsOf(tx *store.Tx, rec *crm.Record) (NodeFacts, error) {
+	seen, err := tx.Token(rec)
 	text := func(f crm.FieldID) string { return rec.Value(f).Str() }
-	return NodeFacts{Record: rec.ID, Token: rec.Token(), Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
+	return NodeFacts{Record: rec.ID, Token: seen, Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
 		Site: text(crm.NodeSite), City: text(crm.NodeCity), Role: auth.Role(text(crm.NodeRole)), Active: text(crm.NodeStatus) != "removed",
-		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}
+		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}, err
 }
 
 func siteFactsOf(tx *store.Tx, rec *crm.Record) (SiteFacts, error) {

@@ -33,7 +33,7 @@ func (c *Rosters) Standing(tx *store.Tx, n crm.NodeID) (s Standing, err error) {
 	if s.Timeline, err = tx.Timeline(); err != nil {
 		return s, err
 	}
-	if s.Level, err = levelIn(tx); err != nil {
+	if s.Level, err = LevelIn(tx); err != nil {
 		return s, err
 	}
 	if s.Head, err = tx.Rev(); err != nil {
@@ -51,7 +51,8 @@ func (c *Rosters) Standing(tx *store.Tx, n crm.NodeID) (s Standing, err error) {
 // has activated: 8 bytes. Without it that is 1.
 const MetaLevel = "level"
 
-func levelIn(tx *store.Tx) (uint16, error) {
+// LevelIn reads MetaLevel.
+func LevelIn(tx *store.Tx) (uint16, error) {
 	b, err := tx.Meta(MetaLevel)
 	if err != nil || len(b) != 8 {
 		return 1, err

@@ -18,9 +18,10 @@ import (
 // JTx it shows what the JTx shows, also what is put and dropped after the
 // Reader was made, as long as that is done under the schema of the base.
 type Reader struct {
-	base    *Tx
-	journal *JTx // nil: none
-	over    *JTx // journal, or nil: there are no pending edits
+	base     *Tx
+	timeline uint64 // of base
+	journal  *JTx   // nil: none
+	over     *JTx   // journal, or nil: there are no pending edits
 
 	linked   map[RecordKey]*crm.Record // records that filters reached over a link
 	overRows map[crm.EntityID][]row    // by makeRows, if the journal's rows follow another schema than the base's
@@ -31,7 +32,11 @@ var _ crm.View = (*Reader)(nil)
 // NewReader returns a Reader of base with the overlay of over, which may be nil.
 // Begin over before base: an edit that leaves the overlay is in the base by then.
 func NewReader(base *Tx, over *JTx) (*Reader, error) {
-	r := &Reader{base: base, journal: over}
+	timeline, err := base.Timeline()
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{base: base, timeline: timeline, journal: over}
 	if over == nil || !over.Writable() && !over.HasOverlay() {
 		return r, nil
 	}

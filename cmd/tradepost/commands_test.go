@@ -35,6 +35,9 @@ func TestRecordLife(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	ok(t, d, "record", "update", "account", id, "billing_address.country=Norway", "tags=", "number_of_employees=7", "--seen", token)
+	if r := tradepost(t, d, "", "record", "update", "account", id, "tags=c", "--seen", "1204.0"); r.code != exitUsage || !strings.Contains(r.stderr, "earlier release") {
+		t.Errorf("a token of an earlier release: exit %d\n%s", r.code, r.stderr)
+	}
 	out := ok(t, d, "record", "get", "account", id)
 	wants(t, out, "Acme", "Oslo, Norway", "token")
 	if strings.Contains(out, "a;b") {

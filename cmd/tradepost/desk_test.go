@@ -21,6 +21,9 @@ import (
 	"github.com/tradepost-crm/tradepost/store"
 )
 
+// deskLineage is that of a cluster whose masters were never restored.
+var deskLineage = crm.Lineage{Timeline: 1}
+
 // deskNode is the node that a desk is.
 const deskNode = crm.NodeID(3)
 
@@ -60,6 +63,7 @@ func newDesk(tb testing.TB) *desk {
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, base.Close()) })
 	d := &desk{tb: tb, base: base, now: noon}
+	must(tb, base.Update(func(tx *store.Tx) error { return tx.SetLineage(deskLineage) }))
 	for _, req := range catalog.Requests("system") {
 		d.mustCommit(req)
 	}
@@ -174,7 +178,8 @@ func (d *desk) far(req crm.Request) crm.Outcome {
 
 func (d *desk) decide(node crm.NodeID, req crm.Request) (crm.Outcome, error) {
 	d.now = d.now.Add(time.Second)
-	m := &crm.Mutation{Node: node, Seq: d.seq + 1, HLC: crm.NewHLC(d.now.UnixMilli()), Actor: req.Actor, Intent: req.Intent, Ops: req.Ops, Guards: req.Guards}
+	m := req.Mutation(node, deskLineage, true)
+	m.Seq, m.HLC = d.seq+1, crm.NewHLC(d.now.UnixMilli())
 	if n := len(crm.AppendMutation(nil, m)); n > crm.MaxMutation {
 		return crm.Outcome{}, &crm.Error{Code: crm.CodeTooLarge, Message: "the edit is over 64 KiB"}
 	}
@@ -184,7 +189,7 @@ func (d *desk) decide(node crm.NodeID, req crm.Request) (crm.Outcome, error) {
 		if err != nil {
 			return err
 		}
-		if dec, err = crm.Decide(tx, m, crm.Env{Rev: rev + 1, HLC: m.HLC, Home: crm.FirstTerritory, Admin: true}); err != nil {
+		if dec, err = crm.Decide(tx, m, crm.Env{Rev: rev + 1, HLC: m.HLC, Home: crm.FirstTerritory, Admin: true, Lineage: deskLineage}); err != nil {
 			return err
 		}
 		if o := dec.Outcome; o.Kind == crm.Rejected {
@@ -208,7 +213,7 @@ func (d *desk) Await(context.Context, crm.Seq) (crm.Outcome, error) {
 }
 
 func (d *desk) Read(_ context.Context, _ crm.Demand, fn func(*store.Reader) error) (crm.Freshness, error) {
-	f := crm.Freshness{Mark: crm.Mark{Timeline: 1, Node: deskNode}, AsOf: d.clock(), Connected: true}
+	f := crm.Freshness{Mark: crm.Mark{Timeline: deskLineage.Timeline, Node: deskNode}, AsOf: d.clock(), Connected: true}
 	err := d.base.View(func(tx *store.Tx) error {
 		rd, err := store.NewReader(tx, nil)
 		if err != nil {

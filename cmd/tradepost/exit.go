@@ -57,6 +57,7 @@ var exitCodes = map[crm.Code]int{
 	crm.CodeFenced:        exitFailed,
 	crm.CodeFrozen:        exitFailed,
 	crm.CodeRemoved:       exitDenied,
+	crm.CodeWithheld:      exitFailed,
 	crm.CodeStale:         exitUnavailable,
 
 	httpapi.CodeMethod:    exitFailed,

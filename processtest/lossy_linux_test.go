@@ -1,0 +1,203 @@
+package processtest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/httpapi"
+	"github.com/tradepost-crm/tradepost/lossyfs"
+)
+
+var powerCuts = flag.Int("power-cuts", 3, "how often to cut the power below a replica, and below a master")
+
+// mountLossy skips a test where nothing can be mounted.
+func mountLossy(t *testing.T) (*lossyfs.FS, string) {
+	t.Helper()
+	dir := t.TempDir()
+	f, err := lossyfs.Mount(context.WithoutCancel(t.Context()), dir, lossyfs.Config{}) // nodes end before it
+	if errors.Is(err, lossyfs.ErrUnavailable) {
+		t.Skip(err)
+	}
+	must(t, err)
+	t.Cleanup(func() { must(t, f.Close()) })
+	return f, dir
+}
+
+// TestPowerCut_Replica cuts the power below a branch's directory at random
+// moments, plain and torn in turn: no edit that was acknowledged is lost, and none
+// takes effect twice.
+func TestPowerCut_Replica(t *testing.T) {
+	t.Parallel()
+	powerCut(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+}
+
+// TestPowerCut_Master does so below the only master, while clerks wait for its
+// decisions: what it decided and told is there.
+func TestPowerCut_Master(t *testing.T) {
+	t.Parallel()
+	powerCut(t, httpapi.Wait(20*time.Second), func(c *Cluster) *Process { return c.Masters[0] })
+}
+
+func powerCut(t *testing.T, wait httpapi.Wait, victim func(*Cluster) *Process) {
+	l := newLossy(t, wait, victim)
+	l.write(4)
+	for n := range *powerCuts {
+		l.awaitEdits(t, 10+rand.IntN(60))
+		if n%2 == 0 {
+			l.disk.PowerCut()
+		} else {
+			l.disk.TornPowerCut(rand.Uint64())
+		}
+		l.restart(t)
+	}
+	l.stop()
+	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
+	t.Logf("%d power cuts: %d edits acknowledged of %d tried; %+v", *powerCuts, l.count(), l.tried, l.disk.Counts())
+}
+
+// TestPowerCut_CatchesALyingDisk: below a disk whose fsyncs do nothing, a branch
+// loses what it acknowledged, and the ledger of its clerks shows it.
+func TestPowerCut_CatchesALyingDisk(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	must(t, l.cluster.Masters[0].Kill()) // so that nobody else has the edits
+	must(t, l.edits(l.ctx, 10, "true"))
+	must(t, l.disk.Spoil(lossyfs.Faults{Files: []lossyfs.FileFault{{Match: "journal.db", Lie: true}}}))
+	must(t, l.edits(l.ctx, 10, "false"))
+	l.disk.PowerCut()
+	l.restart(t)
+	missing, err := l.missing(l.ctx)
+	must(t, err)
+	if len(missing) != 10 {
+		t.Errorf("%d of 20 edits are missing, want the 10 of the lie: %v", len(missing), missing)
+	}
+	must(t, l.cluster.Masters[0].Start())
+	must(t, l.cluster.Masters[0].AwaitReady(l.ctx))
+}
+
+// TestStalledSync_Replica: while an fsync of a branch's journal stalls, nothing is
+// acknowledged and reads go on; when it is over, so are the edits.
+func TestStalledSync_Replica(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	must(t, l.disk.Spoil(lossyfs.Faults{Files: []lossyfs.FileFault{{Match: "journal.db", Stall: time.Hour}}}))
+	done := make(chan error, 1)
+	go func() { done <- l.edits(l.ctx, 1, "stalled") }()
+	for range 50 {
+		_, _, err := l.client.Get(l.ctx, "contact", l.contact, httpapi.Asked{})
+		must(t, err)
+		select {
+		case err := <-done:
+			t.Fatalf("an edit returned %v while the disk stalled", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	must(t, l.disk.Spoil(lossyfs.Faults{}))
+	must(t, <-done)
+	l.disk.PowerCut()
+	l.restart(t)
+	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
+}
+
+// missing lists the acknowledged edits that the node does not show.
+func (w *writer) missing(ctx context.Context) (keys []string, err error) {
+	shown := map[string]bool{}
+	for item, err := range w.client.List(ctx, "activity", httpapi.Query{Filter: fmt.Sprintf("account == %q", w.account), Limit: 1000}) {
+		if err != nil {
+			return nil, err
+		}
+		shown[item.Text("external_id")] = true
+	}
+	for key := range w.acked {
+		if !shown[key] {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// A lossy is a cluster of one master and one branch, one of which has its
+// directory on a lossy disk, and clerks at the branch.
+type lossy struct {
+	*writer
+	ctx     context.Context
+	cluster *Cluster
+	victim  *Process
+	disk    *lossyfs.FS
+	stop    func() // of the clerks; returns when they have ended
+}
+
+func newLossy(t *testing.T, wait httpapi.Wait, victim func(*Cluster) *Process) *lossy {
+	t.Helper()
+	l := &lossy{stop: func() {}}
+	var dir string
+	l.disk, dir = mountLossy(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(*powerCuts)*15*time.Second)
+	t.Cleanup(cancel)
+	name := victim(&Cluster{Masters: []*Process{{Name: "m1"}}, Replicas: []*Process{{Name: "r-lisbon"}}}).Name
+	l.ctx = ctx
+	l.cluster = startAt(ctx, t, 1, func(p string) (Place, error) {
+		if p == name {
+			return Place{Base: dir}, nil
+		}
+		return Place{}, nil
+	})
+	l.victim = victim(l.cluster)
+	l.writer = newWriter(ctx, t, l.cluster.Replicas[0], "clerk", wait)
+	return l
+}
+
+// write lets n clerks write until stop.
+func (l *lossy) write(n int) {
+	loop, cancel := context.WithCancel(l.ctx)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { l.run(loop, fmt.Sprintf("clerk%d", i)) })
+	}
+	l.stop = func() { cancel(); wg.Wait() }
+}
+
+func (l *lossy) awaitEdits(t *testing.T, n int) {
+	t.Helper()
+	want := l.count() + n
+	must(t, Await(l.ctx, "acknowledged edits", func() (bool, error) { return l.count() >= want, nil }))
+}
+
+// restart ends the victim and starts it again on what the disk has.
+func (l *lossy) restart(t *testing.T) {
+	t.Helper()
+	must(t, l.victim.Kill())
+	must(t, l.victim.Start())
+	must(t, l.victim.AwaitReady(l.ctx))
+}
+
+// TestFailedSync_Replica lets single fsyncs of a branch's journal fail under
+// load, and cuts the power later: what was acknowledged after the failure does not
+// rest on what it lost.
+func TestFailedSync_Replica(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	l.write(4)
+	for n := range *powerCuts {
+		l.awaitEdits(t, 20)
+		must(t, l.disk.Spoil(lossyfs.Faults{Files: []lossyfs.FileFault{{Match: "journal.db", Sync: true, Times: 1}}}))
+		must(t, Await(l.ctx, "an fsync to fail", func() (bool, error) { return l.disk.Counts().Failed > n, nil }))
+		if l.alive() {
+			l.awaitEdits(t, 20)
+		}
+		l.disk.PowerCut()
+		l.restart(t)
+	}
+	l.stop()
+	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
+	t.Logf("%d failed fsyncs: %d edits acknowledged of %d tried", *powerCuts, l.count(), l.tried)
+}
+
+// alive reports whether the victim takes requests.
+func (l *lossy) alive() bool { return l.client.Ready(l.ctx) == nil }
