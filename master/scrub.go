@@ -16,8 +16,8 @@ import (
 func (m *Master) Scrub(ctx context.Context, from []byte, budget int) (next []byte, n int, err error) {
 	next, found, err := m.ledger.db().Scrub(ctx, from, budget)
 	if len(found) > 0 {
-		m.ledger.fatal(&crm.Error{Code: crm.CodeCorrupt, Op: "scrub", Item: m.ledger.db().Path(),
-			Message: fmt.Sprintf("%d findings, the first: %s; replace this master", len(found), found[0])})
+		m.ledger.distrust(&crm.Error{Code: crm.CodeCorrupt, Op: "scrub", Item: m.ledger.db().Path(),
+			Message: fmt.Sprintf("%d findings, the first: %s", len(found), found[0])})
 	}
 	return next, len(found), err
 }
@@ -26,7 +26,7 @@ func (m *Master) Scrub(ctx context.Context, from []byte, budget int) (next []byt
 // ends this master as a finding of the scrub does.
 func (m *Master) met(err error) error {
 	if e, ok := errors.AsType[*crm.Error](err); ok && e.Code == crm.CodeCorrupt && e.Item == m.ledger.db().Path() {
-		m.ledger.fatal(err)
+		m.ledger.distrust(err)
 	}
 	return err
 }

@@ -42,7 +42,7 @@ func scrubAll(t *testing.T, step func(context.Context, []byte, int) ([]byte, int
 }
 
 // A running branch mends a record that has rotted, over a real connection. The
-// master, whose own record has, stops.
+// master, whose own record has, stops and does not start on these files again.
 func TestPair_Damage(t *testing.T) {
 	master, replica := newPair(t)
 	replica.stop()
@@ -76,12 +76,19 @@ func TestPair_Damage(t *testing.T) {
 	env.Fatal = func(err error) { fatal <- err }
 	n, err := Open(master.set, env)
 	must(t, err)
-	defer n.Close()
 	if n := scrubAll(t, n.Master().Scrub); n == 0 {
 		t.Fatal("the scrub of the master found nothing")
 	}
 	if err := <-fatal; crm.CodeOf(err) != crm.CodeCorrupt {
 		t.Errorf("the master stops with %v", err)
+	}
+	must(t, n.Close())
+	n, err = Open(master.set, env)
+	if err == nil {
+		must(t, n.Close())
+	}
+	if crm.CodeOf(err) != "distrusted" {
+		t.Errorf("started again on its files: %v", err)
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -852,4 +854,107 @@ func TestRepair_OfWhatACheckFound(t *testing.T) {
 	if n := m.counter("tradepost_state_repaired_records_total"); n != 1 {
 		t.Errorf("%v records repaired", n)
 	}
+}
+
+// Damage of every kind, edits on both sides, cuts and restarts in any order: in the
+// end the branch is the master's equal, and nothing is lost.
+func TestRepair_InAnyOrder(t *testing.T) {
+	repairs := 0
+	for seed := range byte(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := newMender(t, 60)
+			m.rand = rand.NewChaCha8([32]byte{seed, 1})
+			pick := rand.New(rand.NewChaCha8([32]byte{seed, 2}))
+			var mine []crm.Seq
+			for range 25 {
+				switch pick.IntN(8) {
+				case 0, 1:
+					m.office(withCell(m.create(catalog.Account, accName, crm.TextValue("office"), accTerr, crm.TextValue("north")), bulky))
+				case 2:
+					r := m.anAccount(pick)
+					m.office(crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: m.fsm.Head()}, Cells: []crm.Input{{Field: accName, Value: crm.TextValue("renamed")}}})
+				case 3:
+					mine = append(mine, m.commit(m.account("branch")))
+				case 4:
+					m.scrub()
+				case 5:
+					m.hangUp()
+				default:
+					m.rot(pick)
+				}
+				if m.up == nil && pick.IntN(2) == 0 {
+					m.must(m.connect())
+				}
+				if m.up != nil {
+					if err := m.pass(time.Duration(pick.IntN(1000)) * time.Millisecond); err != nil {
+						m.hangUp()
+					}
+				}
+			}
+			m.scrub()
+			m.must(m.connect())
+			m.must(m.pass(time.Minute))
+			if n := m.scrub(); n > 0 {
+				t.Errorf("%d findings are left", n)
+			}
+			m.equal()
+			for _, seq := range mine {
+				if o, ok, err := m.branch.Outcome(seq); err != nil || !ok || o.Kind != crm.Accepted {
+					t.Errorf("edit %d: %+v %v %v", seq, o, ok, err)
+				}
+			}
+			repairs += strings.Count(m.log.String(), "is the masters' again")
+		})
+	}
+	if t.Logf("%d repairs", repairs); repairs < 6 {
+		t.Errorf("only %d repairs", repairs)
+	}
+}
+
+func (m *mender) anAccount(pick *rand.Rand) *crm.Record {
+	var list []*crm.Record
+	m.masters(func(tx *store.Tx) error {
+		for r, err := range tx.Scan(catalog.Account) {
+			if err != nil {
+				return err
+			}
+			list = append(list, r.Clone())
+		}
+		return nil
+	})
+	return list[pick.IntN(len(list))]
+}
+
+// rot damages some records and digests of the branch.
+func (m *mender) rot(pick *rand.Rand) {
+	m.tamper(func(tx *bolt.Tx) error {
+		for range 1 + pick.IntN(4) {
+			r := m.anAccount(pick)
+			v := bytes.Clone(live(tx, r.Entity).Get(r.ID[:]))
+			if v == nil {
+				continue // not here yet
+			}
+			var err error
+			switch pick.IntN(4) {
+			case 0:
+				v[pick.IntN(len(v))] ^= 1 << pick.IntN(8)
+				err = live(tx, r.Entity).Put(r.ID[:], v)
+			case 1:
+				if r, err = crm.DecodeRecord(r.Entity, r.ID, v[4:]); err == nil {
+					r.Stamp.Actor += "!"
+					err = live(tx, r.Entity).Put(r.ID[:], sealed(r))
+				} else {
+					err = nil // rotten already
+				}
+			case 2:
+				err = live(tx, r.Entity).Delete(r.ID[:])
+			case 3:
+				err = tx.Bucket([]byte("digest")).Put(append(binary.BigEndian.AppendUint32(nil, uint32(r.Territory)), r.ID[15]), bytes.Repeat([]byte{byte(pick.IntN(256))}, 40))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
