@@ -112,6 +112,7 @@ type ledger struct {
 	fsm     *fsm
 	stream  *stream
 	trans   *transport
+	seeds   *seedStore
 	raft    *raft.Raft
 	watch   *watchdog
 	observe *raft.Observer
@@ -235,6 +236,7 @@ func (l *ledger) open() error {
 	if l.fsm, err = newFSM(l.cfg, l.data, l.watch, l.fatal); err != nil {
 		return err
 	}
+	l.seeds = newSeedStore(l.cfg.Dir, l.data)
 	log, err := openLogStore(l.cfg, dir)
 	if err != nil {
 		return err
@@ -255,7 +257,7 @@ func (l *ledger) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("listen for masters at %s: %w", l.cfg.Address, err)
 	}
-	l.stream = newStream(l.cfg, lis, l.vote)
+	l.stream = newStream(l.cfg, lis, l.vote, l.giveSeed)
 	config := l.cfg.raftConfig()
 	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
@@ -320,6 +322,9 @@ func (l *ledger) shutDown() error {
 	}
 	if l.log != nil {
 		errs = append(errs, l.log.Close())
+	}
+	if l.seeds != nil {
+		l.seeds.drop()
 	}
 	if l.data != nil {
 		errs = append(errs, l.data.Close())

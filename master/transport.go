@@ -22,6 +22,7 @@ import (
 const (
 	connRaft = 'R' // hashicorp/raft's own calls follow
 	connVote = 'V' // one vote follows: see sendVote
+	connSeed = 'S' // a master that joins asks for records: see seed.go
 )
 
 // handshakeTimeout bounds the time from accepting a connection to its first byte.
@@ -37,7 +38,8 @@ type stream struct {
 	server *tls.Config
 	client *tls.Config
 	logger *slog.Logger
-	vote   func(voteCast) // takes a vote of another master
+	vote   func(voteCast)       // takes a vote of another master
+	seed   func(*tracked) error // gives records to one that joins
 
 	accepted chan net.Conn
 	life     context.Context // ends with the stream, and with it every dial and handshake
@@ -49,8 +51,8 @@ type stream struct {
 }
 
 // newStream starts to accept. The caller calls closeAll.
-func newStream(cfg ledgerConfig, lis net.Listener, vote func(voteCast)) *stream {
-	s := &stream{addr: cfg.Address, lis: lis, dial: cfg.Dial, server: cfg.Server, client: cfg.Client, logger: cfg.Logger, vote: vote,
+func newStream(cfg ledgerConfig, lis net.Listener, vote func(voteCast), seed func(*tracked) error) *stream {
+	s := &stream{addr: cfg.Address, lis: lis, dial: cfg.Dial, server: cfg.Server, client: cfg.Client, logger: cfg.Logger, vote: vote, seed: seed,
 		accepted: make(chan net.Conn), conns: map[*tracked]struct{}{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptLoop)
@@ -160,6 +162,9 @@ func (s *stream) welcome(c *tracked) {
 	}
 	if err == nil && purpose == connVote {
 		err = s.takeVote(ctx, c)
+	}
+	if err == nil && purpose == connSeed {
+		err = s.seed(c)
 	}
 	if err != nil {
 		s.logger.Debug("a connection to the raft port was refused", "from", c.raw.RemoteAddr(), "error", err)
