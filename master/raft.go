@@ -257,7 +257,7 @@ func (l *ledger) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("listen for masters at %s: %w", l.cfg.Address, err)
 	}
-	l.stream = newStream(l.cfg, lis, l.vote, l.giveSeed)
+	l.stream = newStream(l.cfg, lis, &calls{vote: l.vote, seed: l.giveSeed, log: l.logFor, timeline: l.timeline})
 	config := l.cfg.raftConfig()
 	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
@@ -369,6 +369,13 @@ func (l *ledger) leaderChanged() <-chan struct{} {
 // db returns the decided records as of the last bbolt commit. A snapshot from
 // the leader may replace what is in it at any time.
 func (l *ledger) db() *store.DB { return l.data }
+
+// timeline returns the timeline if the masters were restored, 0 if they never
+// were, and whether this master has no data yet.
+func (l *ledger) timeline() (restored uint64, empty bool) {
+	p := l.fsm.published()
+	return p.restored, p.rev == 0
+}
 
 // head returns the last Rev committed to bbolt.
 func (l *ledger) head() crm.Rev { return l.fsm.published().rev }
