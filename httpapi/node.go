@@ -49,6 +49,7 @@ type Config struct {
 	Check       func(ctx context.Context) ([]Finding, error)
 	CreateToken func(ctx context.Context, site, role string, ttl time.Duration) (JoinToken, error)
 	Peers       *Peers
+	Backups     *Backups
 	Wan         *Wan
 
 	Registry    *prometheus.Registry // the metrics of the whole node; the server adds its own
@@ -80,11 +81,15 @@ type OutboxEntry struct {
 	Ops    []crm.OpText `json:"ops"`
 }
 
-// A Finding is something wrong that a check of the stored files found.
+// A Finding is something wrong that a check of the stored files found. Territory
+// and Bucket say which part of the digest it concerns, if it does: at a replica
+// that is what a repair would fetch again.
 type Finding struct {
-	Kind    string `json:"kind"`
-	Item    string `json:"item"`
-	Message string `json:"message"`
+	Kind      string          `json:"kind"`
+	Item      string          `json:"item"`
+	Message   string          `json:"message"`
+	Territory crm.TerritoryID `json:"territory,omitempty"`
+	Bucket    *byte           `json:"bucket,omitempty"`
 }
 
 // A JoinToken is what lets one new node join; Token is a secret until used.
@@ -93,6 +98,14 @@ type JoinToken struct {
 	Site    string    `json:"site"`
 	Role    string    `json:"role"`
 	Expires time.Time `json:"expires"`
+}
+
+// Backups are the operations on copies of a master's data.
+type Backups struct {
+	// Write writes a backup file: a database, and a trailer that describes it.
+	Write func(ctx context.Context, w io.Writer) error
+	// Announce tells the cluster that the file which the trailer describes is safe.
+	Announce func(ctx context.Context, trailer json.RawMessage) error
 }
 
 // Peers are the operations on the masters' Raft configuration.

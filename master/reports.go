@@ -66,6 +66,9 @@ func (m *Master) reportLoop(ctx context.Context) error {
 		if err := m.countOpen(); err != nil {
 			m.log.Warn("the attention list could not be counted", "error", err)
 		}
+		if err := m.measureBackup(); err != nil {
+			m.log.Warn("the age of the last backup could not be read", "error", err)
+		}
 		m.noteSessions()
 		list := m.reports.take(m.now().Add(-reportAge).UnixMilli())
 		if _, _, self := m.ledger.leader(); !self || len(list) == 0 {

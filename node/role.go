@@ -38,7 +38,7 @@ func (n *Node) openMaster(cert *auth.Node) error {
 		Listen: func(kind string) (net.Listener, error) { return n.env.Listen(listen[kind]) }, Dial: n.env.Dial,
 		SyncAddress: advertised(n.set.Advertise.Sync, n.set.Listen.Sync), RaftAddress: advertised(n.set.Advertise.Raft, n.set.Listen.Raft),
 		HTTPAddress: advertised(n.set.Advertise.HTTP, n.set.Listen.HTTP),
-		Preset:      n.set.Preset, LogStore: n.set.RaftLog, Gossip: g,
+		Preset:      n.set.Preset, LogStore: n.set.RaftLog, Protocol: n.set.Protocol, Gossip: g,
 		Now: n.env.Now, Rand: n.env.Rand, Logger: n.env.Logger, Metrics: master.NewMetrics(n.registry), Fatal: n.env.Fatal,
 	})
 	return err
@@ -83,7 +83,7 @@ func (n *Node) openReplica(_ *auth.Node, client *tls.Config) error {
 	}
 	n.replica, err = replica.Open(replica.Config{
 		Dir: n.set.Dir, ID: replica.ID{Cluster: n.id.Cluster, Site: n.id.Site, Node: n.id.Node},
-		TLS: client, Dial: n.env.Dial, Masters: n.masters,
+		TLS: client, Dial: n.env.Dial, Masters: n.masters, Protocol: n.set.Protocol,
 		Now: n.env.Now, Rand: n.env.Rand, Logger: n.env.Logger, Metrics: replica.NewMetrics(n.registry),
 	})
 	return err

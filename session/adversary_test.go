@@ -245,6 +245,15 @@ func TestAdversary_Replica(t *testing.T) {
 			return &syncproto.Forward{Node: branchNode, Incarnation: 1, Mutations: [][]byte{f.edit(1, crm.ChainHash{}, nil)}}
 		}), syncproto.KindRefused, syncproto.CodeFrame},
 		{"a Join", says1(func(*thief) syncproto.Frame { return &syncproto.Join{TokenID: "x", CSR: []byte{1}, Role: "master"} }), syncproto.KindRefused, syncproto.CodeFrame},
+		{"a repair of a territory that is not granted", says1(func(f *thief) syncproto.Frame {
+			return &syncproto.Repair{Number: 1, Wants: []syncproto.Want{{Territory: f.north(), Buckets: syncproto.AllBuckets()}, {Territory: 1 << 31}}}
+		}), syncproto.KindBatch, ""},
+		{"a repair from a Cursor to come", says1(func(*thief) syncproto.Frame {
+			return &syncproto.Repair{Number: 1, Cursor: crm.Pending - 1, Wants: []syncproto.Want{{Territory: 1}}}
+		}), syncproto.KindRefused, syncproto.CodeFrame},
+		{"a flood of repairs", says(func(*thief) []syncproto.Frame {
+			return slices.Repeat([]syncproto.Frame{&syncproto.Repair{Number: 1, Wants: []syncproto.Want{{Territory: 1}}}}, 1000)
+		}), syncproto.KindBatch, ""},
 		{"it applied what was not sent", says1(func(*thief) syncproto.Frame {
 			return &syncproto.Applied{Cursor: crm.Pending - 1, LowBase: crm.Pending - 1}
 		}), 0, ""},

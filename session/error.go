@@ -25,6 +25,7 @@ var (
 	errAnswered = errors.New("the replica was told why")
 	errPushes   = errors.New("too many pushes wait")
 	errKnocks   = errors.New("the node introduces itself too often")
+	errOutdated = errors.New("a newer version of the protocol can be spoken")
 )
 
 // NoLeader is the error of what only a leader can do.

@@ -61,7 +61,7 @@ func FuzzServingTalk(f *testing.F) {
 		return crm.AppendMutation(nil, &crm.Mutation{Node: branchNode, Incarnation: 1, Seq: seq, HLC: 1, Actor: "x", Intent: "x", Ops: []crm.Op{w.account("x")}})
 	}
 	all := []syncproto.Frame{push(1, edit(1)), &syncproto.Applied{Cursor: 5}, &syncproto.Heartbeat{T1: 1}, &syncproto.Heartbeat{Reply: true, T1: 1, T2: 2, T3: 3},
-		push(2, edit(2), edit(3)), &syncproto.Ask{ID: 1, What: syncproto.AskLeader}, &syncproto.Repair{Cursor: 1, Territory: 1}, &syncproto.Reports{}, h}
+		push(2, edit(2), edit(3)), &syncproto.Ask{ID: 1, What: syncproto.AskLeader}, &syncproto.Repair{Number: 1, Cursor: 1, Wants: []syncproto.Want{{Territory: 2}}}, &syncproto.Reports{}, h}
 	f.Add(uint8(0), conversation(f, all...))
 	for i, frame := range all {
 		f.Add(uint8(i), conversation(f, frame, frame))

@@ -77,6 +77,20 @@ func (k *Link) Ask(ctx context.Context, what syncproto.AskKind) (*syncproto.Answ
 	return answer, nil
 }
 
+// Knows returns the newest version that both this node and the one above know,
+// as that one says now.
+func (k *Link) Knows(ctx context.Context) (uint16, error) {
+	var over *line
+	_, err := k.exchange(ctx, func(l *line) (chan syncproto.Frame, error) {
+		over = l
+		return l.ask(func(id uint64) syncproto.Frame { return &syncproto.Ask{ID: id, What: syncproto.AskLeader} })
+	})
+	if err != nil {
+		return 0, err
+	}
+	return over.conn.Version(), nil
+}
+
 // Close ends the connection and waits for its goroutine. Calls after it fail.
 func (k *Link) Close() {
 	k.mu.Lock()

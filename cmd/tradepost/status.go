@@ -62,7 +62,7 @@ func statusGrid(s node.Status, now time.Time) *grid {
 	}
 	g.add("ready", ready)
 	if s.MasterStatus != nil {
-		masterRows(g, s)
+		masterRows(g, s, now)
 	}
 	if s.ReplicaStatus != nil {
 		replicaRows(g, s, now)
@@ -73,7 +73,22 @@ func statusGrid(s node.Status, now time.Time) *grid {
 	return g
 }
 
-func masterRows(g *grid, s node.Status) {
+// oldBackup is the age at which the last backup is called old.
+const oldBackup = 36 * time.Hour
+
+func backupState(s *node.MasterStatus, now time.Time) string {
+	if s.BackupAt.IsZero() {
+		return "none: make one with tradepost backup"
+	}
+	age := now.Sub(s.BackupAt)
+	text := fmt.Sprintf("rev %d, taken %s ago", s.Backup, ago(age.Seconds()))
+	if age > oldBackup {
+		text += ": old"
+	}
+	return text
+}
+
+func masterRows(g *grid, s node.Status, now time.Time) {
 	leader := "none is known"
 	switch {
 	case s.Leads:
@@ -89,6 +104,7 @@ func masterRows(g *grid, s node.Status) {
 		raft += ", last heard from the leader: " + s.Raft.Contact
 	}
 	g.add("raft", raft)
+	g.add("last backup", backupState(s.MasterStatus, now))
 	st := s.Store
 	g.add("store", fmt.Sprintf("%s, %d commits, of %.1f ms each and %.1f ms at most", size(st.Bytes), st.Commits, st.MeanCommitMillis, st.MaxCommitMillis))
 }
@@ -107,14 +123,31 @@ func replicaRows(g *grid, s node.Status, now time.Time) {
 		}
 	}
 	g.add("outbox", outbox)
-	digests := fmt.Sprintf("equal to the masters' at rev %d", s.Verified)
-	switch {
-	case len(s.Suspect) > 0:
-		digests = fmt.Sprintf("differ from the masters' in the territories %v, which are fetched again", s.Suspect)
-	case s.Verified == 0:
-		digests = "not compared yet"
+	g.add("digests", digestText(s.ReplicaStatus, now))
+	if s.Damage != "" {
+		g.add("damage", s.Damage)
 	}
-	g.add("digests", digests)
+}
+
+// digestText says whether the node holds what the masters do.
+func digestText(r *node.ReplicaStatus, now time.Time) string {
+	out := fmt.Sprintf("equal to the masters' at rev %d", r.Verified)
+	switch {
+	case len(r.Suspect) > 0:
+		out = fmt.Sprintf("suspect for %s: the territories %v", ago(now.Sub(r.SuspectSince).Seconds()), r.Suspect)
+		if r.SuspectBuckets > 0 {
+			out += fmt.Sprintf(", %d of their buckets", r.SuspectBuckets)
+		}
+		if out += "; what differs is fetched again"; r.Stuck {
+			out += ", which does not cure it: run `tradepost check` at the master"
+		}
+	case r.Verified == 0:
+		out = "not compared yet"
+	}
+	if r.Repaired > 0 {
+		out += fmt.Sprintf("; %d territories repaired since the node started, %d records", r.Repaired, r.RepairedRecords)
+	}
+	return out
 }
 
 func lineState(r *node.ReplicaStatus) string {
