@@ -100,18 +100,51 @@ func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstrea
 	}
 }
 
-// greetInOrder answers Hellos one after the other: a Welcome bears no number.
+// maxGreets is how many Hellos of one Link are judged at once: each takes a round
+// of the masters, and a storm brings hundreds.
+const maxGreets = 32
+
+// greetInOrder judges Hellos side by side and answers them in the order they
+// came: a Welcome bears no number.
 func (s *Server) greetInOrder(ctx context.Context, conn *syncproto.Conn, up Upstream, hellos <-chan *syncproto.Hello) {
+	var judging sync.WaitGroup
+	defer judging.Wait()
+	answers := make(chan chan syncproto.Frame, maxGreets)
+	judging.Go(func() { sendInOrder(ctx, conn, answers) })
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h := <-hellos:
-			f, err := up.Greet(ctx, h)
-			if err != nil {
-				f = s.Busy(err)
+			answer := make(chan syncproto.Frame, 1)
+			select {
+			case answers <- answer:
+			case <-ctx.Done():
+				return
 			}
-			conn.Send(f)
+			judging.Go(func() {
+				f, err := up.Greet(ctx, h)
+				if err != nil {
+					f = s.Busy(err)
+				}
+				answer <- f
+			})
+		}
+	}
+}
+
+func sendInOrder(ctx context.Context, conn *syncproto.Conn, answers <-chan chan syncproto.Frame) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case answer := <-answers:
+			select {
+			case f := <-answer:
+				conn.Send(f) // its failure ends Receive too
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }

@@ -87,6 +87,7 @@ type Server struct {
 	rosters Rosters
 	backlog backlog
 	knocks  knocks
+	slots   slots
 
 	mu     sync.Mutex // protects byNode
 	byNode map[crm.NodeID]*session

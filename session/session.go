@@ -236,9 +236,16 @@ func (k *session) feed(ctx context.Context) error {
 			k.out.heard(r)
 		default:
 		}
-		out, err := k.out.due(k.srv.cfg.Now())
-		if err := k.sendAll(out); err != nil {
+		leave, err := k.enter(ctx)
+		if err != nil || ctx.Err() != nil {
+			leave()
 			return err
+		}
+		out, err := k.out.due(k.srv.cfg.Now())
+		sent := k.sendAll(out)
+		leave()
+		if sent != nil {
+			return sent
 		}
 		if errors.Is(err, errOutdated) {
 			return err // the replica comes again by itself
@@ -253,6 +260,29 @@ func (k *session) feed(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// enter waits for a place among those that catch up, if the session does, and
+// answers heartbeats meanwhile. The place is left at the latest after slotLease.
+func (k *session) enter(ctx context.Context) (leave func(), err error) {
+	if !k.out.catchesUp() {
+		return func() {}, nil
+	}
+	s := k.srv.slots.enter()
+	back := func() { k.srv.slots.leave(s) }
+	for {
+		select {
+		case <-s.granted:
+			lease := time.AfterFunc(slotLease, back)
+			return func() { lease.Stop(); back() }, nil
+		case <-ctx.Done():
+			return back, nil
+		case q := <-k.beats:
+			if err := k.conn.Send(k.out.answer(q, k.srv.cfg.Now())); err != nil {
+				return back, err
+			}
+		}
+	}
 }
 
 // idle answers heartbeats until there may be more to send.
