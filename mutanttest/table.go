@@ -1,6 +1,6 @@
 package mutanttest
 
-// Mutants are the bugs that the tests must find.
+// Mutants are the bugs that the tests must find. docs/reliability.md lists them.
 var Mutants = []Mutant{
 	{
 		Name: "an fsync removed", File: "store/file.go", Package: "processtest", Test: "TestPowerCut_Replica",
@@ -44,15 +44,15 @@ var Mutants = []Mutant{
 	},
 	{
 		Name: "digest not updated", File: "store/digest.go", Package: "store", Test: "TestRandomChanges",
-		Old: "\t\ts.add(recordHash(k, body))\n", New: "\t\t_ = s\n",
+		Old: "tx.moved(sumKey{t, k.digestBucket()}).add(recordHash(k, body))", New: "_ = body",
 	},
 	{
 		Name: "timeline ignored by the feed", File: "session/feed.go", Package: "master", Test: "TestFeed_ReconnectGoesOnFromTheCursor",
-		Old: "if h.Timeline != timeline {", New: "if false {",
+		Old: "if h.Timeline != w.Timeline {\n\t\treturn f //", New: "if false {\n\t\treturn f //",
 	},
 	{
-		Name: "digest not compared", File: "replica/pull.go", Package: "replica", Test: "TestDigest_MismatchIsAlarmedAndRepaired",
-		Old: "if string(got[:len(want.Sum)]) != string(want.Sum[:]) {", New: "if got == (store.Digest{}) {",
+		Name: "digest not compared", File: "replica/mend.go", Package: "replica", Test: "TestDigest_MismatchIsAlarmedAndRepaired",
+		Old: "string(want.Sum[:]) && damaged.IsEmpty() {", New: "string(want.Sum[:]) || damaged.IsEmpty() {",
 	},
 	{
 		Name: "acknowledged before the journal is written", File: "replica/commit.go", Package: "replica", Test: "TestCommit_DiskFullAcknowledgesNothing",
