@@ -44,15 +44,27 @@ var Mutants = []Mutant{
 	},
 	{
 		Name: "digest not updated", File: "store/digest.go", Package: "store", Test: "TestRandomChanges",
-		Old: "tx.moved(sumKey{t, k.digestBucket()}).add(recordHash(k, body))", New: "_ = body",
+		Old: "\t\ttx.moved(sumKey{t, k.digestBucket()}).add(recordHash(k, body))\n", New: "",
 	},
 	{
 		Name: "timeline ignored by the feed", File: "session/feed.go", Package: "master", Test: "TestFeed_ReconnectGoesOnFromTheCursor",
-		Old: "if h.Timeline != w.Timeline {\n\t\treturn f //", New: "if false {\n\t\treturn f //",
+		Old: "if h.Timeline != w.Timeline {", New: "if false {",
 	},
 	{
 		Name: "digest not compared", File: "replica/mend.go", Package: "replica", Test: "TestDigest_MismatchIsAlarmedAndRepaired",
-		Old: "string(want.Sum[:]) && damaged.IsEmpty() {", New: "string(want.Sum[:]) || damaged.IsEmpty() {",
+		Old: "if string(got[:len(want.Sum)]) == string(want.Sum[:]) && damaged.IsEmpty() {", New: "if got != (store.Digest{}) {",
+	},
+	{
+		Name: "a batch of before the repair applied", File: "replica/pull.go", Package: "session", Test: "TestRepair_DropsWhatWasOnItsWay",
+		Old: "case b.Repair != p.repairs.number:", New: "case false:",
+	},
+	{
+		Name: "suspicions forgotten with the process", File: "replica/suspicion.go", Package: "session", Test: "TestRepair_InPartsOverLostSessions",
+		Old: "return tx.SetMeta(metaSuspect, v)", New: "return nil",
+	},
+	{
+		Name: "sums of a territory that was not granted", File: "session/packer.go", Package: "session", Test: "TestRepair_RefusesAndSlowsDown",
+		Old: "if !p.wants[t].IsEmpty() || p.ways[t] == nil {", New: "if !p.wants[t].IsEmpty() {",
 	},
 	{
 		Name: "acknowledged before the journal is written", File: "replica/commit.go", Package: "replica", Test: "TestCommit_DiskFullAcknowledgesNothing",
