@@ -36,6 +36,7 @@ func samples(version uint16) []Frame {
 				f.Buckets = []WholeBuckets{{Territory: 17, Set: BucketSet{1, 31: 0x80}}}
 				f.Nodes = []NodeState{{Node: 13, Incarnation: 2, LastSeq: 900, LastHash: crm.ChainHash{4, 15: 5}}}
 				f.Trimmed = 200
+				f.Items[2].Territory = 18
 			}
 		}
 	}
@@ -151,6 +152,7 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 		{&Welcome{Proto: 1, Lineage: []Fork{{1, 2}}}, 1, "welcome.lineage: version 1 has no such field"},
 		{&Batch{Trimmed: 1, To: 2}, 2, "batch.repair: version 2 has no such field"},
 		{&Batch{Nodes: make([]NodeState, 1)}, 1, "batch.repair: version 1 has no such field"},
+		{&Batch{Items: []Item{{Kind: ItemLeft, Territory: 1}}}, 2, "batch.items[0].territory: version 2 has no such field"},
 		{&Repair{}, 2, "version 2 has no such frame"},
 		{&Reports{}, 1, "version 1 has no such frame"},
 	} {
@@ -256,6 +258,7 @@ func TestAppendFrame_Refuses(t *testing.T) {
 		{"batch.to: 1 is below from 0 or upto 2", &Batch{Upto: 2, To: 1}},
 		{"batch.items[0].kind: 4 is not 1 to 3", &Batch{Items: []Item{{Kind: 4}}}},
 		{"batch.items[0].body (record, deleted): 0 bytes is under 1", &Batch{Items: []Item{{Kind: ItemRecord}}}},
+		{"batch.items[0].territory: only a record that left", &Batch{Items: []Item{{Kind: ItemRecord, Body: []byte{1}, Territory: 1}}}},
 		{"batch.items[1].partial: a record that left", &Batch{Items: []Item{{Kind: ItemLeft}, {Kind: ItemLeft, Partial: true}}}},
 		{"batch: 2949201 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
 		{"forward.offset_ms: -281474976710656 is beyond", &Forward{OffsetMillis: -1 << 48}},
@@ -354,7 +357,7 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 	case Item:
 		it := Item{Kind: ItemKind(rapid.IntRange(1, 3).Draw(t, "item")), Entity: 20, ID: crm.RecordID{1}}
 		if it.Kind == ItemLeft {
-			it.Rev = 7
+			it.Rev, it.Territory = 7, crm.TerritoryID(rapid.IntRange(0, 300).Draw(t, "territory"))
 		} else {
 			it.Partial, it.Body = rapid.Bool().Draw(t, "partial"), rapid.SliceOfN(rapid.Byte(), 1, 50).Draw(t, "body")
 		}
