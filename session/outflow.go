@@ -30,7 +30,9 @@ type outflow struct {
 }
 
 func newOutflow(s *Server, site string, h *syncproto.Hello, w *syncproto.Welcome, now time.Time) outflow {
-	return outflow{srv: s, feed: NewFeed(&s.rosters, site, h, w.Timeline), beatAt: now}
+	f := NewFeed(&s.rosters, site, h, w)
+	f.server = s.cfg.Relay
+	return outflow{srv: s, feed: f, beatAt: now}
 }
 
 // due returns what is to be sent now: a question, and at most one batch.

@@ -60,6 +60,15 @@ func LevelIn(tx *store.Tx) (uint16, error) {
 	return uint16(min(binary.BigEndian.Uint64(b), math.MaxUint16)), nil
 }
 
+// RaiseLevel sets MetaLevel, which never falls.
+func RaiseLevel(tx *store.Tx, level uint16) error {
+	was, err := LevelIn(tx)
+	if err != nil || level <= was {
+		return err
+	}
+	return tx.SetMeta(MetaLevel, binary.BigEndian.AppendUint64(nil, uint64(level)))
+}
+
 // A Judgement is what a Hello deserves by the newest decided state.
 type Judgement struct {
 	Answer syncproto.Frame // Welcome, Fenced, Frozen or Refused; nil if Admit is not ""
