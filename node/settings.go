@@ -24,7 +24,8 @@ type Settings struct {
 	Dir         string    `yaml:"dir"`          // the node's directory; default ./tradepost-data
 	Listen      Addresses `yaml:"listen"`       // where this node listens
 	Advertise   Addresses `yaml:"advertise"`    // where others reach it; empty: as in Listen
-	Masters     []string  `yaml:"masters"`      // sync addresses to try beside those known from joining
+	Masters     []string  `yaml:"masters"`      // sync addresses of masters and relays to try beside those known from joining
+	Relay       bool      `yaml:"relay"`        // a replica that serves others at its sync address
 	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
 	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
 	City        string    `yaml:"city"`         // shown beside the node
@@ -36,7 +37,7 @@ type Settings struct {
 
 // Addresses are host:port pairs. An empty Gossip switches gossip off.
 type Addresses struct {
-	Sync   string `yaml:"sync"`   // masters: replicas and joining nodes connect here
+	Sync   string `yaml:"sync"`   // masters and relays: replicas connect here, at masters joining nodes too
 	Raft   string `yaml:"raft"`   // masters: among each other
 	HTTP   string `yaml:"http"`   // people, programs, Prometheus
 	Gossip string `yaml:"gossip"` // discovery, UDP and TCP

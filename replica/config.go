@@ -30,6 +30,8 @@ type Config struct {
 	Dial    func(ctx context.Context, addr string) (net.Conn, error) // opens a transport to host:port
 	Masters func() []string                                          // host:port of masters to try, nearest first; those a master named come after
 
+	Relay *Relay // nil: this node serves no other
+
 	Now     func() time.Time // default time.Now
 	Rand    io.Reader        // of the jitter; default crypto/rand
 	Logger  *slog.Logger     // default: silent
@@ -83,5 +85,5 @@ func (c Config) validate() error {
 	case c.HeartbeatEvery < 0 || c.BackoffMin < 0 || c.BackoffMax < c.BackoffMin || c.DialTimeout < 0 || c.CompactEvery < 0 || c.KeepTail < 0:
 		return errors.New("config: a duration is negative, or BackoffMax is below BackoffMin")
 	}
-	return nil
+	return c.Relay.validate()
 }

@@ -29,6 +29,11 @@ func isDivergence(err error) bool {
 // diverged raises the alarm if err is a divergence. The batch that showed it is
 // not kept; the next session asks for the territories whole. It returns err.
 func (r *Replica) diverged(err error) error {
+	if errors.Is(err, errUntold) {
+		r.cfg.Logger.Error("the base is fetched anew, edits stay", "cause", err)
+		r.cfg.Metrics.resync.WithLabelValues("untold").Inc()
+		return errors.Join(err, r.resetBase())
+	}
 	d, ok := errors.AsType[*divergence](err)
 	if !ok {
 		return err
@@ -40,6 +45,7 @@ func (r *Replica) diverged(err error) error {
 	}
 	r.cfg.Metrics.resync.WithLabelValues(reason).Inc()
 	r.cfg.Logger.Error("ALARM: the base differs from the masters; the territories are fetched again", "territories", d.territories, "cause", d.what, "cursor", r.position().rev)
+	r.dismiss("this relay's base differs from the masters'")
 	if r.position().rev == 0 {
 		return errors.Join(err, r.resetBase())
 	}
@@ -70,6 +76,7 @@ func (r *Replica) resetBase() error {
 	if err := r.base.Replace(path); err != nil {
 		return err
 	}
+	r.dismiss("this relay's base begins anew")
 	r.change(func(l *link) { l.suspect, l.heads, l.head, l.asOf = nil, nil, 0, time.Time{} })
 	r.advance(func(p *position) { *p = position{last: p.last} })
 	return nil

@@ -22,11 +22,13 @@ const maxPartSize = 16 << 20
 
 // A pull applies the feed of one session. It belongs to one goroutine.
 type pull struct {
-	r     *Replica
-	part  []syncproto.Item // of batches that were not final, not written yet
-	size  int              // of part, in bytes
-	whole []crm.TerritoryID
-	notes []crm.Outcome
+	r       *Replica
+	version uint16           // of the protocol
+	part    []syncproto.Item // of batches that were not final, not written yet
+	size    int              // of part, in bytes
+	whole   []crm.TerritoryID
+	notes   []crm.Outcome
+	told    bool // this session has begun to tell of the nodes below
 }
 
 // take adds a batch to the part, and writes the part when it is large or, with
@@ -52,9 +54,10 @@ func (p *pull) take(b *syncproto.Batch) error {
 	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
 		return nil
 	}
-	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, notes: p.notes}
+	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, notes: p.notes, version: p.version, told: p.told}
 	p.part, p.size, p.whole, p.notes = nil, 0, nil, nil
 	if b.Final {
+		p.told = p.told || c.tells(p.r.cfg.ID.Node)
 		return c.finish()
 	}
 	return c.writePart()
@@ -67,11 +70,13 @@ func badBatch(format string, args ...any) error {
 // A change is the step from one prefix of the master's order to another: the
 // items that came, and once applied what they changed here.
 type change struct {
-	r     *Replica
-	batch *syncproto.Batch
-	items []syncproto.Item
-	whole []crm.TerritoryID
-	notes []crm.Outcome
+	r       *Replica
+	batch   *syncproto.Batch
+	items   []syncproto.Item
+	whole   []crm.TerritoryID
+	notes   []crm.Outcome
+	version uint16 // see pull
+	told    bool
 
 	tx      *store.Tx
 	touched []store.RecordKey // keys that pending Mutations may depend on
@@ -80,6 +85,7 @@ type change struct {
 	dropped map[store.RecordKey]bool // with a territory that comes whole or was lost
 	left    bool                     // records left: their bytes are in free pages
 	newest  crm.HLC
+	wholes  []crm.TerritoryID // of this batch and those that were staged for it
 }
 
 // finish applies everything up to a final batch in one base transaction, and
@@ -109,7 +115,7 @@ func (c *change) commit() error {
 	if p.rev != c.batch.From || c.batch.To < p.rev {
 		return badBatch("(%d, %d] does not continue %d", c.batch.From, c.batch.To, p.rev)
 	}
-	for _, step := range []func(position) error{c.dropWhole, c.applyItems, c.dropForeign, c.record, c.verify} {
+	for _, step := range []func(position) error{c.dropWhole, c.applyItems, c.trim, c.dropForeign, c.keepCircle, c.record, c.verify} {
 		if err := step(p); err != nil {
 			return err
 		}
@@ -120,14 +126,15 @@ func (c *change) commit() error {
 // dropWhole empties the territories that come whole, but on a bootstrap, which
 // began with an empty base.
 func (c *change) dropWhole(p position) error {
-	if p.rev == 0 {
-		return nil
-	}
 	whole, err := stagedWhole(c.tx)
 	if err != nil {
 		return err
 	}
-	for _, t := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(whole, c.whole)))) {
+	c.wholes = slices.Compact(slices.Sorted(slices.Values(slices.Concat(whole, c.whole))))
+	if p.rev == 0 {
+		return nil
+	}
+	for _, t := range c.wholes {
 		if _, err := c.dropTerritory(t); err != nil {
 			return err
 		}
@@ -185,6 +192,14 @@ func (c *change) put(it *syncproto.Item) error {
 	if err != nil {
 		return err
 	}
+	if it.Territory != 0 && c.r.relay != nil {
+		if err := c.tx.MarkLeft(store.RecordKey{Entity: it.Entity, ID: it.ID}, it.Territory, it.Rev); err != nil {
+			return err
+		}
+	}
+	if it.Kind == syncproto.ItemLeft && now != nil {
+		return nil
+	}
 	c.note(it, old, now)
 	if now == nil {
 		_, err := c.tx.Drop(it.Entity, it.ID)
@@ -193,9 +208,13 @@ func (c *change) put(it *syncproto.Item) error {
 	return c.tx.Put(now)
 }
 
-// stateOf returns the record as the item leaves it, nil if it left.
+// stateOf returns the record as the item leaves it, nil if it left. What lives in
+// another territory than the one it left, or came back, stays.
 func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, error) {
 	if it.Kind == syncproto.ItemLeft {
+		if it.Territory != 0 && old != nil && (old.Territory != it.Territory || old.Stamp.Rev > it.Rev) {
+			return old, nil
+		}
 		return nil, nil
 	}
 	rec, err := crm.DecodeRecord(it.Entity, it.ID, it.Body)
@@ -316,7 +335,8 @@ func (r *Replica) refold(j *store.JTx, tx *store.Tx, c *change) error {
 	if err != nil {
 		return err
 	}
-	if err := dropForbidden(j, c.notes); err != nil {
+	own := slices.DeleteFunc(slices.Clone(c.notes), func(o crm.Outcome) bool { return o.Node != r.cfg.ID.Node })
+	if err := dropForbidden(j, own); err != nil {
 		return err
 	}
 	if c.all || c.batch.From == 0 {
@@ -328,6 +348,9 @@ func (r *Replica) refold(j *store.JTx, tx *store.Tx, c *change) error {
 // applied makes a change known.
 func (r *Replica) applied(c *change) error {
 	for _, o := range c.notes {
+		if o.Node != r.cfg.ID.Node {
+			continue
+		}
 		if o.Kind == crm.Rejected {
 			r.cfg.Metrics.rejected.WithLabelValues(string(o.Code)).Inc()
 		}
@@ -354,6 +377,9 @@ func (r *Replica) applied(c *change) error {
 	r.changes.Publish(c.changed)
 	r.measureLag()
 	nudge(r.kick)
+	if len(c.wholes) > 0 && c.batch.From > 0 {
+		r.dismiss("a territory of this relay came whole")
+	}
 	if c.left || c.batch.From == 0 {
 		nudge(r.dirty)
 	}
@@ -413,12 +439,12 @@ func (c *change) tryPart(direct, metadata bool) error {
 }
 
 // writeItems writes in the order of the keys, so that pages are filled one after
-// the other. Of two items of one record the later one counts.
+// the other. Of two items that concern the same the later one counts.
 func (c *change) writeItems(direct, metadata bool) error {
 	sortItems(c.items)
 	for i := range c.items {
 		it := &c.items[i]
-		if i+1 < len(c.items) && sameRecord(it, &c.items[i+1]) {
+		if i+1 < len(c.items) && sameConcern(it, &c.items[i+1]) {
 			continue
 		}
 		write := stageItem
