@@ -76,9 +76,9 @@ func ParseToken(s string) (Token, error) {
 	if ok && t.String() == s {
 		return t, nil
 	}
-	message := "%q is not a record token such as 1z141z4-1204; take it from the ETag of a read"
+	message := "%q is not a record token such as 1z141z3-1204; take the one that a read of the record shows"
 	if isOldToken(s) {
-		message = "%q is a token of an earlier release and vouches for nothing; read the record again and take the token from its ETag"
+		message = "%q is a token of an earlier release, which vouches for nothing; read the record again and take the token that it shows now"
 	}
 	return Token{}, &Error{Code: CodeInvalid, Item: "token", Message: fmt.Sprintf(message, clip(s))}
 }

@@ -191,6 +191,8 @@ func FuzzDecodeRecord(f *testing.F) {
 }
 
 func FuzzDecodeMutation(f *testing.F) {
+	f.Add(AppendMutation(nil, sampleMutation(0)))
+	f.Add(AppendMutation(nil, sampleMutation(sampleTimeline)))
 	f.Add(AppendMutation(nil, &Mutation{Node: 3, Incarnation: 1, Seq: 7, Actor: "ann", Intent: "x", Ops: []Op{patch(16, rid(1), 4, txt(16, "a"))},
 		Guards: []Guard{{Kind: GuardExists, Entity: 16, Record: rid(1)}}}))
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -69,3 +69,14 @@ func TestDecideWithheld(t *testing.T) {
 		t.Errorf("two masters make the notes %s and %s, %v", n.ID, again.Writes[0].ID, err)
 	}
 }
+
+// FuzzDecodeWithheld: every withheld Mutation has one encoding.
+func FuzzDecodeWithheld(f *testing.F) {
+	f.Add(AppendWithheld(nil, sampleWithheld))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		w, err := DecodeWithheld(in)
+		if err == nil && (!bytes.Equal(AppendWithheld(nil, w), in) || !IsWithheld(in)) {
+			t.Fatalf("%x is read as %+v", in, w)
+		}
+	})
+}

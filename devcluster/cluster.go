@@ -152,7 +152,7 @@ func (c *Cluster) add(name string, role auth.Role, site string, place wansim.Sit
 func (c *Cluster) settings(m *Member, n int) node.Settings {
 	s := node.DefaultSettings()
 	s.Dir, s.City, s.Country = filepath.Join(c.dir, m.Name), m.Place.City, m.Place.Country
-	s.Listen = node.Addresses{HTTP: m.Name + wanHTTP}
+	s.Listen, s.Protocol = node.Addresses{HTTP: m.Name + wanHTTP}, c.opts.Protocol
 	if !c.opts.Virtual {
 		s.Listen.Gossip = m.Name + ":7946"
 		s.Listen.HTTP = "127.0.0.1:0"

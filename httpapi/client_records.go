@@ -147,8 +147,8 @@ func (c *Client) Create(ctx context.Context, entity string, fields Fields, w Wai
 	return c.edit(ctx, request{method: "POST", path: path(entity), query: w.query(), body: fields})
 }
 
-// Patch changes fields of a record. Token is what its author had seen; "" is
-// what the node shows now.
+// Patch changes fields of a record. Token is what its author had seen, at this
+// node or another; "" is what this node shows now.
 func (c *Client) Patch(ctx context.Context, entity, id, token string, fields Fields, w Wait) (Edited, error) {
 	if err := fields.check(); err != nil {
 		return Edited{}, err

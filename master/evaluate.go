@@ -46,7 +46,7 @@ func (f *FSM) evaluateEntry(e Entry) (Verdict, error) {
 	case AdmitEntry:
 		return f.admit(e)
 	case ActivateEntry:
-		return Verdict{}, f.raise(session.MetaLevel, e.Level)
+		return Verdict{}, f.activate(e)
 	case ReportsEntry:
 		return Verdict{}, f.reports(e)
 	case TrimEntry:

@@ -185,7 +185,7 @@ func TestFeed_ResendsWhatWasAskedFor(t *testing.T) {
 		b.until(m.ledger.head())
 		delete(b.base, store.RecordKey{Entity: entityAccount, ID: id}) // a disk error
 		h := b.hello()
-		h.Resend = []crm.TerritoryID{territory(r, "north")}
+		h.ProtoMax, h.Resend = 2, []crm.TerritoryID{territory(r, "north")} // from version 3 on it asks for a repair
 		if _, err := b.dial(m, h); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // Names of what the FSM keeps in the store besides records and nodes.
@@ -28,6 +31,7 @@ const maxPending = 4096
 type FSMConfig struct {
 	Path    string                        // of the file that holds the decided records; made if there is none
 	Store   store.Options                 // of that file
+	Level   uint16                        // the newest level of decision logic to take part in; 0: syncproto.MaxVersion
 	Now     func() time.Time              // default time.Now; stamps nothing, measures only
 	Logger  *slog.Logger                  // default: silent
 	Fatal   func(error)                   // told why the FSM halts; it must not call the FSM. Default: told nothing
@@ -45,6 +49,7 @@ type FSMObserver struct {
 }
 
 func (c FSMConfig) withDefaults() FSMConfig {
+	c.Level = cmp.Or(c.Level, syncproto.MaxVersion)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -259,8 +264,14 @@ func (f *FSM) load() error {
 		if f.at, err = appliedIn(tx); err != nil {
 			return err
 		}
-		f.servers, err = serversIn(tx)
-		return err
+		if f.servers, err = serversIn(tx); err != nil {
+			return err
+		}
+		level, err := session.LevelIn(tx)
+		if err != nil {
+			return err
+		}
+		return f.knows(uint64(level))
 	})
 	if err != nil {
 		return fmt.Errorf("read the applied position: %w", err)

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -45,6 +46,7 @@ type Config struct {
 
 	Preset   string         // of Raft's time-outs: "region", the default, or "wide"
 	LogStore string         // "wal", the default, "bbolt", or "memory" in tests
+	Protocol uint16         // the newest version to speak and to activate; default syncproto.MaxVersion
 	Gossip   *gossip.Config // nil: this master does not gossip
 
 	Now     func() time.Time // default time.Now
@@ -64,6 +66,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Protocol = cmp.Or(c.Protocol, syncproto.MaxVersion)
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
@@ -82,6 +85,8 @@ func (c Config) validate() error {
 		return errors.New("config: Listen and Dial must be set")
 	case c.SyncAddress == "" || c.RaftAddress == "":
 		return errors.New("config: SyncAddress and RaftAddress must be set")
+	case c.Protocol > syncproto.MaxVersion:
+		return fmt.Errorf("config: protocol %d is newer than this program, which speaks %d to %d", c.Protocol, syncproto.MinVersion, syncproto.MaxVersion)
 	}
 	return nil
 }
@@ -144,12 +149,12 @@ func (m *Master) open() (err error) {
 
 func (m *Master) sessionConfig() session.Config {
 	return session.Config{
-		Cluster: m.id.Cluster, DB: m.ledger.db(), Upstream: upstream{m}, Head: m.ledger.head, Changed: m.ledger.changed,
+		Cluster: m.id.Cluster, DB: m.ledger.db(), Protocol: m.cfg.Protocol, Upstream: upstream{m}, Head: m.ledger.head, Changed: m.ledger.changed,
 		Leader: func() (crm.NodeID, bool) {
 			id, _, self := m.ledger.leader()
 			return nodeOf(id), self
 		},
-		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
+		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
 		Observe: m.cfg.Metrics.sessions(),
 	}
 }
@@ -160,7 +165,7 @@ func (m *Master) ledgerConfig() ledgerConfig {
 		Listen: func() (net.Listener, error) { return m.cfg.Listen(ListenRaft) }, Dial: m.cfg.Dial,
 		Server: auth.ServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNRaft),
 		Client: auth.ClientTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ExpectMaster, auth.ALPNRaft),
-		Preset: preset(m.cfg.Preset), Log: logKind(m.cfg.LogStore), Now: m.cfg.Now, Logger: m.log,
+		Preset: preset(m.cfg.Preset), Log: logKind(m.cfg.LogStore), Protocol: m.cfg.Protocol, Now: m.cfg.Now, Logger: m.log,
 		Fatal: m.fatal, Observe: m.cfg.Metrics.observer(),
 	}
 }
@@ -232,7 +237,7 @@ func (m *Master) Close() error {
 // accept serves connections to the sync port until ctx ends, and then waits for
 // them.
 func (m *Master) accept(ctx context.Context) error {
-	return session.Door{TLS: m.tls, Serve: m.serve, Failed: func(from net.Addr, err error) {
+	return session.Door{TLS: m.tls, Protocol: m.cfg.Protocol, Serve: m.serve, Failed: func(from net.Addr, err error) {
 		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
 		m.log.Debug("a handshake failed", "from", from, "error", err)
 	}}.Accept(ctx, m.lis)
@@ -257,6 +262,13 @@ func (m *Master) serve(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
 	default:
 		m.server.Serve(ctx, c, conn, id)
 	}
+}
+
+// newConn returns a Conn that offers no newer version than this master speaks.
+func (m *Master) newConn(c net.Conn) *syncproto.Conn {
+	conn := syncproto.NewConn(c)
+	conn.Limit(m.cfg.Protocol)
+	return conn
 }
 
 // standing reads where a node stands.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -52,20 +53,23 @@ const (
 
 // A ledgerConfig says how this master takes part in the one order of decisions.
 type ledgerConfig struct {
-	Dir     string                                                   // holds master.db and raft/; created if absent
-	ID      raft.ServerID                                            // "node-<number>", for ever; see serverID
-	Address string                                                   // where other masters dial this one; opaque
-	Listen  func() (net.Listener, error)                             // accepts what they dial
-	Dial    func(ctx context.Context, addr string) (net.Conn, error) // reaches another master's Address
-	Server  *tls.Config                                              // layered over Listen; nil: plain, in tests
-	Client  *tls.Config                                              // layered over Dial; nil: plain, in tests
-	Preset  preset                                                   // "" is region
-	Log     logKind                                                  // "" is wal
-	Memory  *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
-	Now     func() time.Time                                         // nil: time.Now; stamps nothing, measures only
-	Logger  *slog.Logger                                             // nil: discards
-	Fatal   func(error)                                              // must end the process; called at most once
-	Observe observer                                                 //
+	Dir      string                                                   // holds master.db and raft/; created if absent
+	ID       raft.ServerID                                            // "node-<number>", for ever; see serverID
+	Address  string                                                   // where other masters dial this one; opaque
+	Listen   func() (net.Listener, error)                             // accepts what they dial
+	Dial     func(ctx context.Context, addr string) (net.Conn, error) // reaches another master's Address
+	Server   *tls.Config                                              // layered over Listen; nil: plain, in tests
+	Client   *tls.Config                                              // layered over Dial; nil: plain, in tests
+	Preset   preset                                                   // "" is region
+	Log      logKind                                                  // "" is wal
+	Protocol uint16                                                   // the newest level to take part in; 0: syncproto.MaxVersion
+	Memory   *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
+	Now      func() time.Time                                         // nil: time.Now; stamps nothing, measures only
+	Logger   *slog.Logger                                             // nil: discards
+	OpenLog  func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
+	Tune     func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
+	Fatal    func(error)                                              // must end the process; called at most once
+	Observe  observer                                                 //
 
 	CommitEvery       time.Duration // longest an evaluated entry stays uncommitted in bbolt; 0 is 20 ms
 	StallAfter        time.Duration // a disk that takes longer is broken; 0 is 10 s
@@ -88,6 +92,15 @@ type observer struct {
 	Frozen   func(node crm.NodeID, reason string)         // a node was frozen or, with "", thawed
 	Panicked func(node crm.NodeID, seq crm.Seq, what any) // a decision that panicked and was rejected
 	Diverged func(raftIndex uint64, votes []StateVote)    // masters disagree about the state at a mark
+
+	Verified   func()             // a range of the Raft log is as the leader wrote it
+	Distrusted func(reason error) // this master's files are damaged or differ from the others'
+}
+
+func (o observer) verified() {
+	if o.Verified != nil {
+		o.Verified()
+	}
 }
 
 // A ledger is one master's share in the decisions: the Raft log, the decided
@@ -98,6 +111,7 @@ type ledger struct {
 	log     logStore
 	fsm     *fsm
 	stream  *stream
+	trans   *transport
 	raft    *raft.Raft
 	watch   *watchdog
 	observe *raft.Observer
@@ -106,7 +120,9 @@ type ledger struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
-	fatalOnce sync.Once
+	opened    chan struct{} // closed when Raft runs
+	stopped   atomic.Bool   // Fatal is called or about to be
+	noted     atomic.Bool   // these files are not to be used again
 
 	mu        sync.Mutex     // protects the rest
 	proposals sync.WaitGroup // calls of Raft that wait for an answer
@@ -183,6 +199,9 @@ func (cfg ledgerConfig) raftConfig() *raft.Config {
 	c.NoLegacyTelemetry = true
 	c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = cfg.TrailingLogs, cfg.SnapshotThreshold, cfg.SnapshotInterval
 	c.Logger = newRaftLogger(cfg.Logger)
+	if cfg.Tune != nil {
+		cfg.Tune(c)
+	}
 	return c
 }
 
@@ -193,14 +212,17 @@ func openLedger(cfg ledgerConfig) (*ledger, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &ledger{cfg: cfg, closing: make(chan struct{}), elected: make(chan struct{}), leading: make(chan raft.Observation, 16)}
+	l := &ledger{cfg: cfg, closing: make(chan struct{}), elected: make(chan struct{}), opened: make(chan struct{}), leading: make(chan raft.Observation, 16)}
 	if err := l.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open ledger: %w", err), l.close())
+		return nil, errors.Join(fmt.Errorf("open ledger: %w", l.advise(err)), l.close())
 	}
 	return l, nil
 }
 
 func (l *ledger) open() error {
+	if err := l.refuseDistrusted(); err != nil {
+		return err
+	}
 	dir := filepath.Join(l.cfg.Dir, "raft")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -213,25 +235,19 @@ func (l *ledger) open() error {
 	if l.fsm, err = newFSM(l.cfg, l.data, l.watch, l.fatal); err != nil {
 		return err
 	}
-	if l.log, err = openLogStore(l.cfg, dir); err != nil {
+	log, err := openLogStore(l.cfg, dir)
+	if err != nil {
 		return err
 	}
-	if err := l.dropStaleLog(); err != nil {
+	l.log = &sealedLog{logStore: log}
+	at := l.fsm.published().at
+	if err := finishInstall(l.cfg.Dir, l.log, at); err != nil {
+		return err
+	}
+	if err := checkLog(l.log, at); err != nil {
 		return err
 	}
 	return l.startRaft()
-}
-
-// dropStaleLog finishes what a crash between the installation of a snapshot and
-// the truncation of the log left undone: no entry could be appended behind it.
-func (l *ledger) dropStaleLog() error {
-	first, err1 := l.log.FirstIndex()
-	last, err2 := l.log.LastIndex()
-	if err := errors.Join(err1, err2); err != nil || last == 0 || last >= l.fsm.published().at.index {
-		return err
-	}
-	l.cfg.Logger.Info("the raft log ends before the installed snapshot and is dropped", "last", last)
-	return l.log.DeleteRange(first, last)
 }
 
 func (l *ledger) startRaft() error {
@@ -241,35 +257,28 @@ func (l *ledger) startRaft() error {
 	}
 	l.stream = newStream(l.cfg, lis, l.vote)
 	config := l.cfg.raftConfig()
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
 	})
-	cache, err := raft.NewLogCache(256, &watchedLog{l.log, l.watch, l.cfg})
+	l.log = newVerifiedLog(l.log, l.trans.leads, l.cfg.Observe.verified, l.fatal)
+	log := &guardedLog{logStore: l.log, cfg: l.cfg, watch: l.watch, applied: func() position { return l.fsm.published().at }, leads: l.trans.leads, fatal: l.fatal}
+	cache, err := raft.NewLogCache(256, log)
 	if err != nil {
 		return err
 	}
 	snaps := &snapshots{fsm: l.fsm, dir: l.cfg.Dir, observe: l.cfg.Observe}
-	l.raft, err = raft.NewRaft(config, l.fsm, cache, &voteStore{StableStore: l.log}, snaps, trans)
+	l.raft, err = raft.NewRaft(config, &installer{l.fsm, snaps, log}, cache, &voteStore{StableStore: l.log, watch: l.watch}, snaps, l.trans)
 	if err != nil {
-		return errors.Join(err, trans.Close())
+		return errors.Join(err, l.trans.Close())
 	}
+	l.trans.raft.Store(l.raft)
 	l.observe = raft.NewObserver(l.leading, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok
 	})
 	l.raft.RegisterObserver(l.observe)
+	close(l.opened)
 	return nil
-}
-
-// fatal reports a failure after which this master must not go on. It does not
-// wait for anything, so it may be called under a lock.
-func (l *ledger) fatal(err error) {
-	l.fatalOnce.Do(func() {
-		l.cfg.Logger.Error("this master stops and keeps its files", "error", err)
-		if l.cfg.Fatal != nil {
-			l.cfg.Fatal(err)
-		}
-	})
 }
 
 // run commits what is evaluated, compares this master with the others and tells

@@ -19,6 +19,7 @@ type Status struct {
 	Trouble  string      `json:"trouble,omitempty"` // why it is not ready
 	Leader   crm.NodeID  `json:"leader,omitempty"`
 	Leads    bool        `json:"leads"`
+	Level    uint16      `json:"level"` // the version of the protocol that the log has activated
 	Timeline uint64      `json:"timeline,omitempty"`
 	Head     crm.Rev     `json:"head"`           // committed here
 	AsOf     time.Time   `json:"as_of,omitzero"` // everything decided by then is committed here
@@ -51,7 +52,11 @@ func (m *Master) Status() Status {
 	s.Ready = s.Trouble == ""
 	err := m.ledger.db().View(func(tx *store.Tx) (err error) {
 		f, err := m.freshness(tx)
+		if err != nil {
+			return err
+		}
 		s.Timeline, s.Seq = f.Timeline, f.Seq
+		s.Level, err = session.LevelIn(tx)
 		return err
 	})
 	if err != nil && s.Trouble == "" {

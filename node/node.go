@@ -108,6 +108,7 @@ func (n *Node) Run(ctx context.Context) error {
 	} else {
 		loops = append(loops, n.replica.Run)
 	}
+	loops = append(loops, n.scrubbers()...)
 	if n.gossip != nil {
 		loops = append(loops, n.gossip.Run)
 	}

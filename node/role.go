@@ -38,7 +38,7 @@ func (n *Node) openMaster(cert *auth.Node) error {
 		Listen: func(kind string) (net.Listener, error) { return n.env.Listen(listen[kind]) }, Dial: n.env.Dial,
 		SyncAddress: advertised(n.set.Advertise.Sync, n.set.Listen.Sync), RaftAddress: advertised(n.set.Advertise.Raft, n.set.Listen.Raft),
 		HTTPAddress: advertised(n.set.Advertise.HTTP, n.set.Listen.HTTP),
-		Preset:      n.set.Preset, LogStore: n.set.RaftLog, Gossip: g,
+		Preset:      n.set.Preset, LogStore: n.set.RaftLog, Protocol: n.set.Protocol, Gossip: g,
 		Now: n.env.Now, Rand: n.env.Rand, Logger: n.env.Logger, Metrics: master.NewMetrics(n.registry), Fatal: n.env.Fatal,
 	})
 	return err
@@ -99,7 +99,7 @@ func (n *Node) openReplica(cert *auth.Node, ca *x509.Certificate) error {
 	}
 	n.replica, err = replica.Open(replica.Config{
 		Dir: n.set.Dir, ID: replica.ID{Cluster: n.id.Cluster, Site: n.id.Site, Node: n.id.Node},
-		TLS: auth.ClientTLS(cert, ca, n.env.Now, nil, auth.ALPNSync), Dial: n.env.Dial, Masters: n.masters, Relay: n.relay(cert, ca),
+		TLS: auth.ClientTLS(cert, ca, n.env.Now, nil, auth.ALPNSync), Dial: n.env.Dial, Masters: n.masters, Protocol: n.set.Protocol, Relay: n.relay(cert, ca),
 		Now: n.env.Now, Rand: n.env.Rand, Logger: n.env.Logger, Metrics: replica.NewMetrics(n.registry),
 	})
 	return err

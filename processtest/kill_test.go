@@ -207,15 +207,19 @@ func settle(ctx context.Context, t *testing.T, c *Cluster, w *writer) {
 	}
 }
 
-func headOf(ctx context.Context, t *testing.T, c *Cluster) crm.Rev {
+// headOf returns the highest Rev that any node shows. The leader's alone may be
+// lower: it tells of a decision when it is in its own file, which may be after a
+// follower wrote it and a replica got it from there.
+func headOf(ctx context.Context, t *testing.T, c *Cluster) (head crm.Rev) {
 	t.Helper()
-	leader, err := c.Leader(ctx)
-	must(t, err)
-	client, err := leader.Client()
-	must(t, err)
-	var s struct{ Head crm.Rev }
-	must(t, client.Status(ctx, &s))
-	return s.Head
+	for _, p := range slices.Concat(c.Masters, c.Replicas) {
+		client, err := p.Client()
+		must(t, err)
+		var s struct{ Head, Cursor crm.Rev }
+		must(t, client.Status(ctx, &s))
+		head = max(head, s.Head, s.Cursor)
+	}
+	return head
 }
 
 func awaitRev(ctx context.Context, client *httpapi.Client, head crm.Rev) error {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -20,7 +21,7 @@ var errUntold = errors.New("the relay was not told of the nodes below while it a
 // the base forgets them, and nobody is served.
 //
 // From the same batch on the base has every tombstone and marker; of a territory
-// that came whole later, from there on.
+// of which something came whole later, from there on.
 func (c *change) keepCircle(position) error {
 	self := c.r.cfg.ID.Node
 	_, known, err := c.tx.Node(self)
@@ -51,13 +52,21 @@ func (c *change) keepCircle(position) error {
 		}
 	}
 	if known {
-		return serving.Complete(c.tx, c.wholes, c.batch.To)
+		fresh := slices.Concat(c.whole, slices.Collect(maps.Keys(c.buckets)))
+		return serving.Complete(c.tx, fresh, c.batch.To)
 	}
 	a, err := authorOf(c.tx, c.r.cfg.ID.Site)
 	if err != nil {
 		return err
 	}
 	return serving.Complete(c.tx, a.holds, c.batch.To)
+}
+
+// untold has the base fetched anew, which tells of everything.
+func (r *Replica) untold(cause error) error {
+	r.cfg.Logger.Error("the base is fetched anew, edits stay", "cause", cause)
+	r.cfg.Metrics.resync.WithLabelValues("untold").Inc()
+	return errors.Join(cause, r.resetBase())
 }
 
 // tells reports whether the batch tells of the node, which it does of this one

@@ -95,16 +95,20 @@ func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 }
 
 // addresses returns where to try, without repeats: the configured order, then
-// the masters that a master named.
+// the masters that a master named, and last the one that did not cure a
+// divergence: it may be the one that is wrong.
 func (r *Replica) addresses() []string {
 	r.mu.Lock()
-	named := r.link.masters
+	named, avoid := r.link.masters, r.link.avoid
 	r.mu.Unlock()
 	var out []string
 	for _, addr := range slices.Concat(r.cfg.Masters(), named) {
 		if addr != "" && !slices.Contains(out, addr) {
 			out = append(out, addr)
 		}
+	}
+	if i := slices.Index(out, avoid); i >= 0 {
+		out = append(slices.Delete(out, i, i+1), avoid)
 	}
 	return out
 }
@@ -178,6 +182,7 @@ func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) 
 		return nil, err
 	}
 	conn := syncproto.NewConn(transport)
+	conn.Limit(r.cfg.Protocol)
 	asked := r.cfg.Now()
 	if err := conn.Send(hello); err != nil {
 		return nil, errors.Join(err, conn.Close())

@@ -3,8 +3,6 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -22,7 +20,14 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 	if err := r.reconcile(); err != nil {
 		return nil, err
 	}
-	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
+	suspect := r.suspected()
+	if len(suspect) > 0 {
+		// What is staged may be part of a repair that cannot be finished as it began.
+		if err := r.unstage(); err != nil {
+			return nil, err
+		}
+	}
+	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: r.cfg.Protocol, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
 	err := r.journal.View(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
 			id, err := j.Identity()
@@ -39,7 +44,9 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.LowBase = r.low
-	h.Resend = slices.Sorted(maps.Keys(r.link.suspect))
+	for _, s := range suspect {
+		h.Resend = append(h.Resend, s.territory)
+	}
 	h.Sent = r.cfg.Now().UnixMilli()
 	return h, err
 }
@@ -74,6 +81,10 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 		r.cfg.Metrics.resync.WithLabelValues("timeline").Inc()
 		return errors.Join(errAgain, r.resetBase())
 	}
+	if what := r.isSpoiled(); what != "" && h.Cursor > 0 {
+		r.cfg.Logger.Error("the base is damaged and is fetched anew; edits stay", "cause", what)
+		return errors.Join(errAgain, r.resetBase())
+	}
 	var moved *renumbering
 	err := r.journal.Update(func(j *store.JTx) error {
 		id, err := j.Identity()
@@ -88,10 +99,10 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 			return j.SetIdentity(id)
 		}
 		id.Incarnation, id.Timeline = w.Incarnation, w.Timeline
-		if err := r.trimTail(j, w.Backup); err != nil {
+		if err := r.tolerate(r.trimTail(j, w.Backup)); err != nil {
 			return err
 		}
-		return errors.Join(j.SetIdentity(id), j.SetMeta(metaContact, []byte{1}))
+		return errors.Join(j.SetIdentity(id), setNumber(j, metaSpoken, uint64(w.Proto)), j.SetMeta(metaContact, []byte{1}))
 	})
 	if err != nil || moved == nil {
 		return err
@@ -164,7 +175,7 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	r.pos.timeline = w.Timeline
 	r.mu.Unlock()
 	r.change(func(l *link) {
-		l.talk, l.trouble, l.backup = t, nil, w.Backup
+		l.talk, l.trouble, l.backup, l.spoken = t, nil, w.Backup, w.Proto
 		l.masters = w.Masters
 		l.heads = nil
 	})

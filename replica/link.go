@@ -8,19 +8,21 @@ import (
 
 // A link is what the node knows of the masters. Replica.mu protects it.
 type link struct {
-	talk     *Talk    // nil while there is no session
-	session  *session // the goroutines around talk; nil if it is driven without
-	addr     string   // of the master in session, or the last one
-	masters  []string // addresses a master named
-	trouble  error    // why there is no session, or why the outbox does not move
-	rtt      time.Duration
-	offset   time.Duration            // how far the master's clock is ahead
-	head     crm.Rev                  // the highest one heard of
-	asOf     time.Time                // when the base was known to be a master's head; zero: never
-	heads    []headAt                 // heads above the Cursor, ascending
-	backup   crm.Rev                  // what the masters' backup covers
-	suspect  map[crm.TerritoryID]bool // territories that are not the master's, to be sent again
-	verified crm.Rev                  // the last Rev at which digests were compared and equal
+	talk                      *Talk    // nil while there is no session
+	session                   *session // the goroutines around talk; nil if it is driven without
+	addr                      string   // of the master in session, or the last one
+	masters                   []string // addresses a master named
+	trouble                   error    // why there is no session, or why the outbox does not move
+	rtt                       time.Duration
+	offset                    time.Duration // how far the master's clock is ahead
+	head                      crm.Rev       // the highest one heard of
+	asOf                      time.Time     // when the base was known to be a master's head; zero: never
+	heads                     []headAt      // heads above the Cursor, ascending
+	backup                    crm.Rev       // what the masters' backup covers
+	spoken                    uint16        // version of the protocol; 0: there was no session yet
+	avoid                     string        // address of a master that did not cure a divergence: tried last
+	repaired, repairedRecords int           // territories, and records that their repairs changed, since Open
+	verified                  crm.Rev       // the last Rev at which digests were compared and equal
 }
 
 // A headAt says that a master's head was rev at a time not before at.

@@ -25,36 +25,51 @@ type Metrics struct {
 	commitTime, batchSize                *prometheus.HistogramVec
 	clockOffset                          prometheus.Gauge
 	rtt                                  prometheus.Observer
+
+	suspect, suspectAge                        prometheus.Gauge
+	suspectSeconds                             prometheus.Counter
+	repaired, repairedBuckets, repairedRecords prometheus.Counter
+	incurable                                  prometheus.Counter
+	damage                                     *prometheus.CounterVec
 }
 
 // NewMetrics makes the collectors and registers them with reg; nil registers
 // them nowhere. It panics if reg has collectors of these names.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		outboxDepth:  gauge("outbox_depth", "Mutations that no master has decided."),
-		outboxBytes:  gauge("outbox_bytes", "Bytes of the Mutations that no master has decided."),
-		outboxAge:    gauge("outbox_oldest_age_seconds", "Age of the oldest Mutation that no master has decided."),
-		shipped:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tradepost", Name: "outbox_shipped_total", Help: "Mutations a master has taken into its log."}),
-		rejected:     counters("outbox_rejected_total", "Mutations a master rejected.", "reason"),
-		shipTime:     histogram("outbox_ship_duration_seconds", "From the local acknowledgement to the master's log."),
-		lagSeconds:   gauge("replication_lag_seconds", "How long ago the base was known to be the master's head."),
-		lagEntries:   gauge("replication_lag_entries", "Revs between the master's head and the Cursor."),
-		appliedIndex: gauge("replication_applied_index", "The Cursor: the last Rev applied."),
-		bytes:        counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "dir"),
-		resync:       counters("replication_resync_total", "Times records were asked for again.", "reason"),
-		ackTime:      histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
-		visible:      histogram("write_visible_seconds", "From the edit at another site to its being readable here."),
-		mismatch:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tradepost", Name: "state_hash_mismatch_total", Help: "Digests of territories that were not the master's."}),
-		verified:     gauge("state_verified_index", "The last Rev at which all digests were the master's."),
-		commitTime:   histograms("store_commit_duration_seconds", "Of a bbolt transaction: writing and syncing.", "db"),
-		batchSize:    histograms("store_write_batch_size", "Mutations or records written in one transaction.", "db"),
-		clockOffset:  gauge("clock_offset_seconds", "How far the master's clock is ahead of this node's."),
+		outboxDepth:     gauge("outbox_depth", "Mutations that no master has decided."),
+		outboxBytes:     gauge("outbox_bytes", "Bytes of the Mutations that no master has decided."),
+		outboxAge:       gauge("outbox_oldest_age_seconds", "Age of the oldest Mutation that no master has decided."),
+		shipped:         counter("outbox_shipped_total", "Mutations a master has taken into its log."),
+		rejected:        counters("outbox_rejected_total", "Mutations a master rejected.", "reason"),
+		shipTime:        histogram("outbox_ship_duration_seconds", "From the local acknowledgement to the master's log."),
+		lagSeconds:      gauge("replication_lag_seconds", "How long ago the base was known to be the master's head."),
+		lagEntries:      gauge("replication_lag_entries", "Revs between the master's head and the Cursor."),
+		appliedIndex:    gauge("replication_applied_index", "The Cursor: the last Rev applied."),
+		bytes:           counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "dir"),
+		resync:          counters("replication_resync_total", "Times records were asked for again.", "reason"),
+		ackTime:         histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
+		visible:         histogram("write_visible_seconds", "From the edit at another site to its being readable here."),
+		mismatch:        counter("state_hash_mismatch_total", "Digests of territories that were not the master's."),
+		verified:        gauge("state_verified_index", "The last Rev at which all digests were the master's."),
+		commitTime:      histograms("store_commit_duration_seconds", "Of a bbolt transaction: writing and syncing.", "db"),
+		batchSize:       histograms("store_write_batch_size", "Mutations or records written in one transaction.", "db"),
+		suspect:         gauge("state_suspect_territories", "Territories that are not known to be the masters' and wait for a repair."),
+		suspectAge:      gauge("state_suspect_age_seconds", "For how long the first of them has been suspect."),
+		suspectSeconds:  counter("state_suspect_seconds_total", "Time from suspicion to cure, of all territories repaired."),
+		repaired:        counter("state_repaired_total", "Territories repaired."),
+		repairedBuckets: counter("state_repaired_buckets_total", "Buckets of territories that were fetched again in repairs."),
+		repairedRecords: counter("state_repaired_records_total", "Records that repairs changed, added or removed."),
+		incurable:       counter("state_incurable_total", "Times repairs did not make a territory the masters'."),
+		damage:          counters("store_damage_total", "Findings of the scrub and of readers: stored bytes that cannot be right.", "db"),
+		clockOffset:     gauge("clock_offset_seconds", "How far the master's clock is ahead of this node's."),
 	}
 	rtt := prometheus.NewHistogramVec(histogramOpts("wan_rtt_seconds", "Round trips to other sites."), []string{"peer_site", "proto"})
 	m.rtt = rtt.WithLabelValues("masters", "sync")
 	if reg != nil {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
-			m.appliedIndex, m.bytes, m.resync, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset)
+			m.appliedIndex, m.bytes, m.resync, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset,
+			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage)
 	}
 	return m
 }
@@ -70,6 +85,10 @@ func (m *Metrics) commits(db string) func(store.CommitStats) {
 
 func gauge(name, help string) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "tradepost", Name: name, Help: help})
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tradepost", Name: name, Help: help})
 }
 
 func counters(name, help, label string) *prometheus.CounterVec {

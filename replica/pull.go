@@ -23,12 +23,13 @@ const maxPartSize = 16 << 20
 // A pull applies the feed of one session. It belongs to one goroutine.
 type pull struct {
 	r       *Replica
-	version uint16           // of the protocol
+	repairs repairs
+	told    bool             // this session has begun to tell of the nodes below
 	part    []syncproto.Item // of batches that were not final, not written yet
 	size    int              // of part, in bytes
 	whole   []crm.TerritoryID
+	buckets buckets
 	notes   []crm.Outcome
-	told    bool // this session has begun to tell of the nodes below
 }
 
 // take adds a batch to the part, and writes the part when it is large or, with
@@ -36,11 +37,31 @@ type pull struct {
 func (p *pull) take(b *syncproto.Batch) error {
 	pos := p.r.position()
 	switch {
+	case b.Repair != p.repairs.number:
+		return nil // it was sent before the master heard of the repair
 	case b.Timeline != pos.timeline:
 		return badBatch("timeline %d is not %d", b.Timeline, pos.timeline)
 	case b.From != pos.rev:
 		return badBatch("it begins at %d and the Cursor is %d", b.From, pos.rev)
 	}
+	p.add(b)
+	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
+		return nil
+	}
+	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, buckets: p.buckets, notes: p.notes, wants: p.repairs.wants, version: p.repairs.version, told: p.told}
+	p.drop()
+	if !b.Final {
+		return c.writePart()
+	}
+	p.told = p.told || c.tells(p.r.cfg.ID.Node)
+	err := c.finish()
+	if errors.Is(err, errUntold) {
+		return p.r.untold(err)
+	}
+	return p.judge(c, err)
+}
+
+func (p *pull) add(b *syncproto.Batch) {
 	p.part = append(p.part, b.Items...)
 	for i := range b.Items {
 		p.size += b.Items[i].Size()
@@ -51,17 +72,16 @@ func (p *pull) take(b *syncproto.Batch) error {
 			p.whole = append(p.whole, t)
 		}
 	}
-	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
-		return nil
+	for _, w := range b.Buckets {
+		if p.buckets == nil {
+			p.buckets = buckets{}
+		}
+		p.buckets.add(w.Territory, w.Set)
 	}
-	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, notes: p.notes, version: p.version, told: p.told}
-	p.part, p.size, p.whole, p.notes = nil, 0, nil, nil
-	if b.Final {
-		p.told = p.told || c.tells(p.r.cfg.ID.Node)
-		return c.finish()
-	}
-	return c.writePart()
 }
+
+// drop forgets what is not written yet.
+func (p *pull) drop() { p.part, p.size, p.whole, p.buckets, p.notes = nil, 0, nil, nil, nil }
 
 func badBatch(format string, args ...any) error {
 	return &crm.Error{Code: syncproto.CodeFrame, Op: "apply batch", Message: fmt.Sprintf(format, args...)}
@@ -75,17 +95,27 @@ type change struct {
 	items   []syncproto.Item
 	whole   []crm.TerritoryID
 	notes   []crm.Outcome
-	version uint16 // see pull
-	told    bool
+	version uint16 // of the protocol
+	told    bool   // see pull
+
+	buckets buckets // that come whole
+	wants   buckets // of the repair that a final batch answers
 
 	tx      *store.Tx
 	touched []store.RecordKey // keys that pending Mutations may depend on
 	all     bool              // anything may have changed: schema, site, territories
 	changed []crm.Change
-	dropped map[store.RecordKey]bool // with a territory that comes whole or was lost
-	left    bool                     // records left: their bytes are in free pages
+	dropped map[store.RecordKey]dropped // with what comes whole or was lost, and not put again
+	mended  map[crm.TerritoryID]int     // records that a repair has changed
+	cured   []suspicion
+	left    bool // records left: their bytes are in free pages
 	newest  crm.HLC
-	wholes  []crm.TerritoryID // of this batch and those that were staged for it
+}
+
+// A dropped record was in the territory.
+type dropped struct {
+	territory crm.TerritoryID
+	was       body
 }
 
 // finish applies everything up to a final batch in one base transaction, and
@@ -93,13 +123,13 @@ type change struct {
 func (c *change) finish() error {
 	err := c.r.base.Update(func(tx *store.Tx) error {
 		c.tx = tx
-		return c.commit()
+		return c.located(c.commit())
 	})
 	if err != nil {
 		return fmt.Errorf("apply up to %d: %w", c.batch.To, err)
 	}
 	c.r.clock.Observe(c.newest)
-	if err := c.r.settle(c); err != nil {
+	if err := c.r.tolerate(c.r.settle(c)); err != nil {
 		return fmt.Errorf("settle up to %d: %w", c.batch.Decided, err)
 	}
 	return c.r.applied(c)
@@ -115,7 +145,7 @@ func (c *change) commit() error {
 	if p.rev != c.batch.From || c.batch.To < p.rev {
 		return badBatch("(%d, %d] does not continue %d", c.batch.From, c.batch.To, p.rev)
 	}
-	for _, step := range []func(position) error{c.dropWhole, c.applyItems, c.trim, c.dropForeign, c.keepCircle, c.record, c.verify} {
+	for _, step := range []func(position) error{c.dropWhole, c.dropBuckets, c.applyItems, c.trim, c.dropForeign, c.keepCircle, c.record, c.verify, c.cure} {
 		if err := step(p); err != nil {
 			return err
 		}
@@ -130,11 +160,11 @@ func (c *change) dropWhole(p position) error {
 	if err != nil {
 		return err
 	}
-	c.wholes = slices.Compact(slices.Sorted(slices.Values(slices.Concat(whole, c.whole))))
+	c.whole = slices.Compact(slices.Sorted(slices.Values(slices.Concat(whole, c.whole))))
 	if p.rev == 0 {
 		return nil
 	}
-	for _, t := range c.wholes {
+	for _, t := range c.whole {
 		if _, err := c.dropTerritory(t); err != nil {
 			return err
 		}
@@ -144,19 +174,42 @@ func (c *change) dropWhole(p position) error {
 
 // dropTerritory drops the territory's records and remembers which they were.
 func (c *change) dropTerritory(t crm.TerritoryID) (int, error) {
-	if c.dropped == nil {
-		c.dropped = map[store.RecordKey]bool{}
-	}
+	c.remember()
 	for e, err := range c.tx.Feed(t, 0) {
 		if err != nil {
 			return 0, err
 		}
 		if !e.Left {
-			c.dropped[store.RecordKey{Entity: e.Entity, ID: e.ID}] = true
+			c.dropped[store.RecordKey{Entity: e.Entity, ID: e.ID}] = dropped{territory: t}
 		}
 	}
+	return c.empty(t)
+}
+
+// empty drops all that the territory has, whatever state it is in.
+func (c *change) empty(t crm.TerritoryID) (int, error) {
+	n, err := c.tx.DropTerritory(t)
+	if crm.CodeOf(err) == crm.CodeCorrupt { // rows that lead nowhere
+		for b := range syncproto.AllBuckets().All() {
+			if _, err := c.tx.DropBucket(t, b); err != nil {
+				return 0, err
+			}
+		}
+		n, err = c.tx.DropTerritory(t)
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, c.tx.RecomputeDigests(t) // of nothing: what was dropped may not have been what was summed up
+}
+
+// remember prepares for records to be dropped: which pending Mutations depend on
+// them is not looked up one by one.
+func (c *change) remember() {
+	if c.dropped == nil {
+		c.dropped = map[store.RecordKey]dropped{}
+	}
 	c.all = true
-	return c.tx.DropTerritory(t)
 }
 
 // applyItems writes the items, those that were staged first.
@@ -184,7 +237,11 @@ func (c *change) put(it *syncproto.Item) error {
 	var old *crm.Record
 	if c.batch.From > 0 || it.Partial || it.Kind == syncproto.ItemLeft {
 		var err error
-		if old, err = c.tx.Record(it.Entity, it.ID); err != nil {
+		old, err = c.tx.Record(it.Entity, it.ID)
+		if _, damaged := errors.AsType[*store.Damage](err); damaged && !it.Partial {
+			err, c.all = nil, true // what comes takes its place, whatever it was
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -227,7 +284,9 @@ func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, erro
 	if it.Partial {
 		part := rec
 		if rec = syncproto.MergePartial(old, part); rec == nil {
-			return nil, &divergence{territories: []crm.TerritoryID{part.Territory}, what: fmt.Sprintf("record %s is not here", it.ID)}
+			missing := &divergence{found: buckets{}, what: fmt.Sprintf("record %s is not here", it.ID)}
+			missing.found.addBucket(part.Territory, c.tx.BucketOf(it.ID))
+			return nil, missing
 		}
 	}
 	return rec, nil
@@ -235,9 +294,17 @@ func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, erro
 
 // note remembers what the item changes for pending Mutations and readers.
 func (c *change) note(it *syncproto.Item, old, now *crm.Record) {
-	delete(c.dropped, store.RecordKey{Entity: it.Entity, ID: it.ID})
-	if old == nil && now == nil {
+	k := store.RecordKey{Entity: it.Entity, ID: it.ID}
+	d, was := c.dropped[k]
+	delete(c.dropped, k)
+	if old == nil && now == nil && !was {
 		return
+	}
+	if now != nil && !now.Deleted && c.mends(now) {
+		if d.was == bodyOf(now) {
+			return
+		}
+		c.mend(now.Territory, now.Stamp.Rev)
 	}
 	ch := crm.Change{Entity: it.Entity, Record: it.ID, Rev: it.Rev, Left: now == nil}
 	c.left = c.left || now == nil
@@ -262,6 +329,17 @@ func (c *change) note(it *syncproto.Item, old, now *crm.Record) {
 	}
 }
 
+// mend counts a record that a repair has changed: not one that was decided since.
+func (c *change) mend(t crm.TerritoryID, rev crm.Rev) {
+	if rev > c.batch.From {
+		return
+	}
+	if c.mended == nil {
+		c.mended = map[crm.TerritoryID]int{}
+	}
+	c.mended[t]++
+}
+
 // record writes where the base stands now.
 func (c *change) record(position) error {
 	for _, o := range c.notes {
@@ -272,11 +350,12 @@ func (c *change) record(position) error {
 	if err := setNumber(c.tx, metaDecided, uint64(c.batch.Decided)); err != nil {
 		return err
 	}
-	for _, name := range []string{metaStaged, metaWhole} {
+	for _, name := range []string{metaStaged, metaWhole, metaBuckets} {
 		if err := c.tx.SetMeta(name, nil); err != nil {
 			return err
 		}
 	}
+	c.left = c.left || len(c.dropped) > 0
 	if c.left {
 		if err := setNumber(c.tx, metaCompact, uint64(c.batch.To)); err != nil {
 			return err
@@ -286,24 +365,6 @@ func (c *change) record(position) error {
 		return err
 	}
 	return c.tx.SetRev(c.batch.To)
-}
-
-// verify compares every territory with the master's, before anything is kept.
-func (c *change) verify(position) error {
-	var wrong []crm.TerritoryID
-	for _, want := range c.batch.Digests {
-		got, err := c.tx.Digest(want.Territory)
-		if err != nil {
-			return err
-		}
-		if string(got[:len(want.Sum)]) != string(want.Sum[:]) {
-			wrong = append(wrong, want.Territory)
-		}
-	}
-	if len(wrong) > 0 {
-		return &divergence{territories: wrong, what: "digests differ", proven: true}
-	}
-	return nil
 }
 
 // settle brings the journal up to the base after a change. It looks whether
@@ -318,7 +379,7 @@ func (r *Replica) settle(c *change) error {
 		if d.Entries == 0 && !j.HasOverlay() {
 			return errNothing
 		}
-		return r.base.View(func(tx *store.Tx) error { return r.refold(j, tx, c) })
+		return r.base.View(func(tx *store.Tx) error { return r.follow(j, tx, c) })
 	})
 	if errors.Is(err, errNothing) {
 		return nil
@@ -326,7 +387,8 @@ func (r *Replica) settle(c *change) error {
 	return err
 }
 
-func (r *Replica) refold(j *store.JTx, tx *store.Tx, c *change) error {
+// follow does the work of the journal's transaction.
+func (r *Replica) follow(j *store.JTx, tx *store.Tx, c *change) error {
 	f, err := r.newFolder(j, tx)
 	if err != nil {
 		return err
@@ -356,8 +418,11 @@ func (r *Replica) applied(c *change) error {
 		}
 		c.left = c.left || o.Code == crm.CodeTerritory
 	}
-	for k := range c.dropped {
+	for k, d := range c.dropped {
 		c.changed = append(c.changed, crm.Change{Entity: k.Entity, Record: k.ID, Rev: c.batch.To, Left: true})
+		if _, ok := c.buckets[d.territory]; ok {
+			c.mend(d.territory, 0)
+		}
 	}
 	r.cfg.Metrics.batchSize.WithLabelValues("base").Observe(float64(len(c.items)))
 	r.cfg.Metrics.appliedIndex.Set(float64(c.batch.To))
@@ -365,7 +430,6 @@ func (r *Replica) applied(c *change) error {
 		r.cfg.Metrics.verified.Set(float64(c.batch.To))
 	}
 	r.change(func(l *link) {
-		l.suspect = nil
 		l.head = max(l.head, c.batch.To)
 		if len(c.batch.Digests) > 0 {
 			l.verified = c.batch.To
@@ -375,15 +439,18 @@ func (r *Replica) applied(c *change) error {
 		p.timeline, p.rev, p.decided, p.staged, p.target = c.batch.Timeline, c.batch.To, c.batch.Decided, 0, 0
 	})
 	r.changes.Publish(c.changed)
+	if err := r.tellCured(c); err != nil {
+		return err
+	}
 	r.measureLag()
 	nudge(r.kick)
-	if len(c.wholes) > 0 && c.batch.From > 0 {
-		r.dismiss("a territory of this relay came whole")
+	if c.batch.From > 0 && len(c.whole)+len(c.buckets) > 0 {
+		r.dismiss("what this relay holds was sent to it anew")
 	}
 	if c.left || c.batch.From == 0 {
 		nudge(r.dirty)
 	}
-	return r.measureOutbox()
+	return r.tolerate(r.measureOutbox())
 }
 
 // writePart keeps a part of a catch-up: in the stage, so that readers see the
@@ -431,7 +498,7 @@ func (c *change) tryPart(direct, metadata bool) error {
 		if err := tx.SetMeta(metaStaged, binary.BigEndian.AppendUint64(at, uint64(c.batch.To))); err != nil {
 			return err
 		}
-		if err := addStagedWhole(tx, c.whole); err != nil {
+		if err := errors.Join(addStagedWhole(tx, c.whole), addStagedBuckets(tx, c.buckets)); err != nil {
 			return err
 		}
 		return tx.SetTimeline(c.batch.Timeline)

@@ -40,6 +40,9 @@ func (p *push) pushes(now time.Time) (out []syncproto.Frame, err error) {
 	}
 	for p.notNow.IsZero() && len(p.flights) < maxFlights && p.next <= p.r.position().last {
 		f, fl, err := p.read()
+		if crm.CodeOf(err) == crm.CodeCorrupt {
+			return out, p.r.tolerate(err) // what comes behind is chained to what cannot be read
+		}
 		if err != nil {
 			return out, err
 		}
@@ -68,6 +71,9 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 	err := p.r.journal.View(func(j *store.JTx) error {
 		for {
 			e, where, err := j.Entry(fl.last + 1)
+			if crm.CodeOf(err) == crm.CodeCorrupt && len(f.Mutations) > 0 {
+				return nil
+			}
 			if err != nil || where == store.Nowhere || size+len(e.Bytes) > syncproto.MaxPush {
 				return err
 			}

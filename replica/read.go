@@ -37,7 +37,7 @@ func (r *Replica) Read(ctx context.Context, d crm.Demand, fn func(*store.Reader)
 			return fn(rd)
 		})
 	})
-	return f, err
+	return f, r.met(err)
 }
 
 // freshness describes what the two transactions show.

@@ -57,10 +57,10 @@ func (r *Replica) openRelay() (err error) {
 		return fmt.Errorf("listen for replicas at %s: %w", l.cfg.Address, err)
 	}
 	l.server = serving.New(serving.Config{
-		Cluster: r.cfg.ID.Cluster, DB: r.base, Relay: r.cfg.ID.Node, Upstream: above{l}, Ready: r.trusted,
+		Cluster: r.cfg.ID.Cluster, DB: r.base, Protocol: r.cfg.Protocol, Relay: r.cfg.ID.Node, Upstream: above{l}, Ready: r.trusted,
 		Head: func() crm.Rev { return r.position().rev }, Changed: r.moved.wait,
 		Leader: func() (crm.NodeID, bool) { return 0, false }, LeaderChanged: l.renewed.wait,
-		Reported: l.note, Now: r.cfg.Now, Jitter: r.jitter, Logger: r.cfg.Logger, Observe: r.cfg.Metrics.below(),
+		Reported: l.note, Damaged: func(err error) { _ = r.met(err) }, Now: r.cfg.Now, Jitter: r.jitter, Logger: r.cfg.Logger, Observe: r.cfg.Metrics.below(),
 	})
 	r.relay = l
 	return nil
@@ -88,7 +88,7 @@ func (l *relay) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { l.reportLoop(ctx) })
-	err := serving.Door{TLS: l.cfg.TLS, Serve: l.serve, Failed: func(from net.Addr, err error) {
+	err := serving.Door{TLS: l.cfg.TLS, Protocol: l.r.cfg.Protocol, Serve: l.serve, Failed: func(from net.Addr, err error) {
 		l.r.cfg.Logger.Debug("a handshake failed", "from", from, "error", err)
 	}}.Accept(ctx, l.lis)
 	if ctx.Err() != nil {
@@ -119,7 +119,9 @@ func (l *relay) begin(addr string) (end func()) {
 		if err != nil {
 			return nil, err
 		}
-		return syncproto.NewConn(c), nil
+		conn := syncproto.NewConn(c)
+		conn.Limit(l.r.cfg.Protocol)
+		return conn, nil
 	}}
 	l.set(k)
 	return func() {
@@ -229,9 +231,7 @@ func (a above) Ask(ctx context.Context, what syncproto.AskKind) (*syncproto.Answ
 
 // trusted returns nil if the base is believed to be the masters'.
 func (r *Replica) trusted() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.link.suspect) > 0 {
+	if len(r.suspected()) > 0 || r.isSpoiled() != "" {
 		return notReady("this relay's base differs from the masters' and is being repaired")
 	}
 	return nil

@@ -18,30 +18,36 @@ import (
 
 // A Replica is the node of a branch. Its methods may be called by any goroutine.
 type Replica struct {
-	cfg     Config
-	journal *store.Journal
-	base    *store.DB
-	clock   *syncproto.Clock
-	commits *commits
-	part    int // items of a catch-up in one transaction: maxPart
-	changes store.Subscribers
-	rosters serving.Rosters
-	relay   *relay        // nil: this node serves no other
-	moved   signal        // fires when anything under mu changes
-	kick    chan struct{} // holds a token when the session may have something to send
-	dirty   chan struct{} // holds a token when purged bytes may have to be removed from the files
-	tidied  time.Time     // when Tidy last compacted or failed; of its caller
+	cfg      Config
+	journal  *store.Journal
+	base     *store.DB
+	clock    *syncproto.Clock
+	commits  *commits
+	part     int // items of a catch-up in one transaction: maxPart
+	changes  store.Subscribers
+	rosters  serving.Rosters
+	relay    *relay        // nil: this node serves no other
+	moved    signal        // fires when anything under mu changes
+	kick     chan struct{} // holds a token when the session may have something to send
+	doubt    chan struct{} // holds a token when something may be suspect that the session has not asked for
+	dirty    chan struct{} // holds a token when purged bytes may have to be removed from the files
+	scrubbed int           // findings of this round in the journal; of ScrubJournal's caller
+	tidied   time.Time     // when Tidy last compacted or failed; of its caller
 
-	measuring sync.Mutex // held while outbox is measured, so that the newest figure stays
+	suspecting sync.Mutex // held while suspicions are read, so that the newest state stays
+	measuring  sync.Mutex // held while outbox is measured, so that the newest figure stays
 
-	mu         sync.Mutex // protects what follows
-	pos        position
-	expelled   bool // the cluster has removed this node
-	link       link
-	moves      map[crm.Seq]crm.Seq // renumbered since Open: a Mutation's old number → its new one
-	outbox     store.Depth
-	low        crm.Rev // no pending op's Seen.Rev is below, but for 0; 0: none is pending
-	rolledBack bool    // the journal is older than the base: an edit could not be chained
+	mu            sync.Mutex // protects what follows
+	pos           position
+	expelled      bool // the cluster has removed this node
+	link          link
+	suspicions    []suspicion         // as the base has them
+	spoiled       string              // what is wrong with the base as a whole; "": nothing
+	journalDamage string              // what is wrong with the journal; "": nothing
+	moves         map[crm.Seq]crm.Seq // renumbered since Open: a Mutation's old number → its new one
+	outbox        store.Depth
+	low           crm.Rev // no pending op's Seen.Rev is below, but for 0; 0: none is pending
+	rolledBack    bool    // the journal is older than the base: an edit could not be chained
 }
 
 // A position says how far the files are.
@@ -64,7 +70,7 @@ func Open(c Config) (*Replica, error) {
 	}
 	c = c.withDefaults()
 	r := &Replica{cfg: c, clock: &syncproto.Clock{Now: c.Now}, commits: newCommits(), part: maxPart,
-		kick: make(chan struct{}, 1), dirty: make(chan struct{}, 1), moves: map[crm.Seq]crm.Seq{}}
+		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1), dirty: make(chan struct{}, 1), moves: map[crm.Seq]crm.Seq{}}
 	if err := r.openFiles(); err != nil {
 		return nil, fmt.Errorf("open replica: %w", errors.Join(err, r.Close()))
 	}

@@ -30,6 +30,7 @@ type session struct {
 	verdict chan syncproto.Frame      // receive → send: Pushed, Busy, Gap
 	beats   chan *syncproto.Heartbeat // receive → send: questions to answer; dropped when full
 	asks    chan *syncproto.Ask       // readers → send
+	repairs chan *syncproto.Repair    // apply → send
 	probe   chan struct{}             // readers → send: the head must be heard of now
 	silent  atomic.Bool               // the master said nothing for three heartbeats
 	ended   chan struct{}             // closed when run has returned
@@ -42,7 +43,7 @@ type session struct {
 func newSession(t *Talk, conn *syncproto.Conn, transport net.Conn, addr string) *session {
 	return &session{r: t.r, talk: t, conn: conn, transport: transport, addr: addr,
 		batches: make(chan *syncproto.Batch, 4), verdict: make(chan syncproto.Frame, 4*maxFlights), beats: make(chan *syncproto.Heartbeat, 4),
-		asks: make(chan *syncproto.Ask, 64), probe: make(chan struct{}, 1), ended: make(chan struct{})}
+		asks: make(chan *syncproto.Ask, 64), repairs: make(chan *syncproto.Repair, 1), probe: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
 // run lives the session. It returns why it ended, after all its goroutines.
@@ -121,15 +122,25 @@ func give[T any](ctx context.Context, c chan<- T, v T) error {
 	}
 }
 
-// apply writes the batches that receive reads.
+// apply writes the batches that receive reads, and asks for repairs.
 func (s *session) apply(ctx context.Context) error {
 	for {
+		f, err := s.talk.pull.ask()
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			if err := give(ctx, s.repairs, f); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.r.doubt:
 		case b := <-s.batches:
 			if err := s.talk.pull.take(b); err != nil {
-				return s.r.diverged(err)
+				return err
 			}
 		}
 	}
@@ -154,6 +165,10 @@ func (s *session) send(ctx context.Context) error {
 			up.heard(f, s.r.cfg.Now())
 		case f := <-s.beats:
 			if err := s.conn.Send(s.r.answerBeat(f)); err != nil {
+				return err
+			}
+		case f := <-s.repairs:
+			if err := s.conn.Send(f); err != nil {
 				return err
 			}
 		case f := <-s.asks:

@@ -134,7 +134,7 @@ func addStagedWhole(tx *store.Tx, whole []crm.TerritoryID) error {
 // unstage forgets a catch-up that cannot be finished as it began.
 func (r *Replica) unstage() error {
 	err := r.base.Update(func(tx *store.Tx) error {
-		return errors.Join(tx.ClearStage(), tx.SetMeta(metaStaged, nil), tx.SetMeta(metaWhole, nil))
+		return errors.Join(tx.ClearStage(), tx.SetMeta(metaStaged, nil), tx.SetMeta(metaWhole, nil), tx.SetMeta(metaBuckets, nil))
 	})
 	if err == nil {
 		r.advance(func(p *position) { p.staged, p.target = 0, 0 })

@@ -1,8 +1,7 @@
 package replica
 
 import (
-	"maps"
-	"slices"
+	"cmp"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -21,6 +20,7 @@ type Status struct {
 	RTT    time.Duration `json:"rtt_ns"`
 	Offset time.Duration `json:"offset_ns"` // how far the master's clock is ahead
 
+	Protocol   uint16    `json:"protocol"` // the version spoken with the masters last
 	Timeline   uint64    `json:"timeline"`
 	Cursor     crm.Rev   `json:"cursor"`
 	Head       crm.Rev   `json:"head"` // of the masters, as far as heard
@@ -35,10 +35,16 @@ type Status struct {
 		Oldest  time.Time `json:"oldest,omitzero"`
 	} `json:"outbox"`
 
-	Verified crm.Rev           `json:"verified"`          // the last Rev at which digests were compared and equal
-	Suspect  []crm.TerritoryID `json:"suspect,omitempty"` // territories found to differ, not repaired yet
-	Staged   crm.Rev           `json:"staged,omitempty"`  // a catch-up or bootstrap has come this far
-	Target   crm.Rev           `json:"target,omitempty"`  // where it leads
+	Verified        crm.Rev           `json:"verified"`                   // the last Rev at which digests were compared and equal
+	Suspect         []crm.TerritoryID `json:"suspect,omitempty"`          // territories found to differ, not repaired yet
+	SuspectSince    time.Time         `json:"suspect_since,omitzero"`     // the first of them
+	SuspectBuckets  int               `json:"suspect_buckets,omitempty"`  // of them known to be wrong
+	Stuck           bool              `json:"stuck,omitempty"`            // repairs do not cure them: see the log
+	Repaired        int               `json:"repaired,omitempty"`         // territories repaired since Open
+	RepairedRecords int               `json:"repaired_records,omitempty"` // that these repairs changed
+	Damage          string            `json:"damage,omitempty"`           // of the journal, or of the base as a whole
+	Staged          crm.Rev           `json:"staged,omitempty"`           // a catch-up or bootstrap has come this far
+	Target          crm.Rev           `json:"target,omitempty"`           // where it leads
 }
 
 // Status returns how the node is now.
@@ -48,8 +54,16 @@ func (r *Replica) Status() Status {
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
 	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
-		Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
-		Verified: l.verified, Suspect: slices.Sorted(maps.Keys(l.suspect)), Staged: p.staged, Target: p.target}
+		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
+		Verified: l.verified, Repaired: l.repaired, RepairedRecords: l.repairedRecords, Damage: cmp.Or(r.journalDamage, r.spoiled), Staged: p.staged, Target: p.target}
+	for _, at := range r.suspicions {
+		s.Suspect = append(s.Suspect, at.territory)
+		s.SuspectBuckets += at.buckets.Len()
+		s.Stuck = s.Stuck || at.stuck
+		if since := time.UnixMilli(at.since).UTC(); s.SuspectSince.IsZero() || since.Before(s.SuspectSince) {
+			s.SuspectSince = since
+		}
+	}
 	if l.trouble != nil {
 		s.Trouble, s.Code = l.trouble.Error(), crm.CodeOf(l.trouble)
 	}

@@ -48,7 +48,7 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 		return nil, err
 	}
 	now := r.cfg.Now()
-	t := &Talk{r: r, version: w.Proto, pull: pull{r: r, version: w.Proto}, up: newUpflow(r, w.LastSeq, now), questions: newQuestions(), heard: now}
+	t := &Talk{r: r, version: w.Proto, pull: pull{r: r, repairs: repairs{version: w.Proto, resent: h.Resend}}, up: newUpflow(r, w.LastSeq, now), questions: newQuestions(), heard: now}
 	r.welcomed(t, w, asked)
 	return t, nil
 }
@@ -64,7 +64,10 @@ func (t *Talk) Hear(f syncproto.Frame) error {
 	t.heard = now
 	switch f := f.(type) {
 	case *syncproto.Batch:
-		return t.r.diverged(t.pull.take(f))
+		if err := t.ask(); err != nil {
+			return err
+		}
+		return t.pull.take(f)
 	case *syncproto.Pushed, *syncproto.Gap, *syncproto.Busy:
 		t.up.heard(f, now)
 	case *syncproto.Heartbeat:
@@ -84,21 +87,34 @@ func (t *Talk) Hear(f syncproto.Frame) error {
 	return nil
 }
 
+// ask has a repair sent if one is due. What comes before the next batch is looked
+// at was sent before the master heard of it.
+func (t *Talk) ask() error {
+	f, err := t.pull.ask()
+	if f != nil {
+		t.out = append(t.out, f)
+	}
+	return err
+}
+
 // Ask puts a question to the master; then is given the answer by Hear.
 func (t *Talk) Ask(what syncproto.AskKind, then func(*syncproto.Answer)) {
 	t.out = append(t.out, t.questions.nextAsk(what, then))
 }
 
 // Due returns the frames to be sent now, in order; they count as sent. Ask it
-// after Hear, after an edit, and at Next. The error is as Hear's; frames that
+// after Hear, after an edit, after a scrub or read that met damage, and at Next. The error is as Hear's; frames that
 // come with it are still to be sent.
 func (t *Talk) Due() ([]syncproto.Frame, error) {
 	now := t.r.cfg.Now()
 	if !now.Before(t.heard.Add(t.r.patience())) {
 		return nil, errSilent
 	}
+	err := t.ask()
 	out := t.out
-	t.out = nil
+	if t.out = nil; err != nil {
+		return out, err
+	}
 	up, err := t.up.due(now)
 	if out = append(out, up...); err != nil {
 		return out, err
@@ -112,7 +128,7 @@ func (t *Talk) Due() ([]syncproto.Frame, error) {
 // Next is the latest time to ask for what is due, if nothing is heard or edited
 // before: the present if something is due.
 func (t *Talk) Next() time.Time {
-	if len(t.out) > 0 {
+	if len(t.out) > 0 || t.pull.asks() {
 		return t.r.cfg.Now()
 	}
 	next := t.up.wakeAt()

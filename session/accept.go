@@ -21,9 +21,10 @@ const (
 // A Door says how connections to a sync port are taken. Its funcs are called by
 // many goroutines.
 type Door struct {
-	TLS    *tls.Config
-	Serve  func(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) // has the connection until it returns
-	Failed func(from net.Addr, err error)                               // a handshake failed
+	TLS      *tls.Config
+	Protocol uint16                                                       // the newest version to offer
+	Serve    func(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) // has the connection until it returns
+	Failed   func(from net.Addr, err error)                               // a handshake failed
 }
 
 // Accept serves the connections that come to the listener until ctx ends, and
@@ -62,6 +63,7 @@ func (d Door) serve(ctx context.Context, raw net.Conn, shaken func()) {
 		return
 	}
 	conn := syncproto.NewConn(c)
+	conn.Limit(d.Protocol)
 	defer conn.Close()
 	d.Serve(ctx, c, conn)
 }

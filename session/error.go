@@ -23,6 +23,7 @@ var (
 	errSilent   = errors.New("the replica was silent for too long")
 	errLifetime = errors.New("the session was long enough")
 	errAnswered = errors.New("the replica was told why")
+	errOutdated = errors.New("a newer version of the protocol can be spoken")
 )
 
 // NoLeader is the error of what only a leader can do.

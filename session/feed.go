@@ -13,6 +13,9 @@ import (
 // cross a slow line before the replica takes silence for death.
 const partBudget = 256 << 10
 
+// repairVersion is the version of the protocol that Repair came with.
+const repairVersion = 3
+
 // A Feed brings one replica from its Cursor to the head, and keeps it there.
 //
 // Simple version: a batch is what the granted territories hold above the Cursor,
@@ -25,6 +28,9 @@ const partBudget = 256 << 10
 //     above the Cursor, plus older states of records that are overwritten.
 //   - A territory granted above the Cursor is sent whole, from Rev 0, merged with
 //     the others in order of Rev.
+//   - A replica that finds some buckets of a territory wrong makes the feed go back
+//     to its Cursor. Their records are then sent from Rev 0, in the same merge,
+//     while of the other buckets only what lies above the Cursor is.
 //
 // Invariant: of territory t, all changes up to ways[t].at have been sent, and
 // every part repeats the cells set after cursor. A Feed belongs to one goroutine.
@@ -44,9 +50,11 @@ type Feed struct {
 	staged  bool // the replica holds parts of a catch-up
 	resume  crm.Rev
 	resend  map[crm.TerritoryID]bool
-	decided crm.Seq                  // Decided as last sent
-	digests map[crm.TerritoryID]bool // to be sent with the next final batch
-	begun   bool                     // a final batch was sent
+	decided crm.Seq                                 // Decided as last sent
+	digests map[crm.TerritoryID]bool                // to be sent with the next final batch
+	begun   bool                                    // a final batch was sent
+	repair  uint32                                  // Number of the last Repair
+	wants   map[crm.TerritoryID]syncproto.BucketSet // of it, until a final batch was sent
 }
 
 // A way is how far a territory has been sent.
@@ -54,17 +62,21 @@ type way struct {
 	grant crm.Rev
 	at    place
 	whole bool
-	skip  crm.Rev // tombstones and markers up to here are of records that were never sent
+	skip  crm.Rev             // tombstones and markers up to here are of records that were never sent
+	mend  syncproto.BucketSet // buckets whose records are sent whole
 }
 
 // NewFeed returns the feed of a replica of the site that was welcomed on its
-// Hello.
+// Hello. From version 3 on what the replica wants again it says in a Repair.
 func NewFeed(rosters *Rosters, site string, h *syncproto.Hello, w *syncproto.Welcome) *Feed {
 	f := &Feed{rosters: rosters, node: h.Node, site: site, version: w.Proto, timeline: w.Timeline, ways: map[crm.TerritoryID]*way{}, resend: map[crm.TerritoryID]bool{}, digests: map[crm.TerritoryID]bool{}}
 	if h.Timeline != w.Timeline {
 		return f // the Cursor means nothing here: everything is sent whole
 	}
 	f.cursor, f.staged, f.resume = h.Cursor, h.Staged > 0, h.Staged
+	if w.Proto >= repairVersion {
+		return f
+	}
 	for _, t := range h.Resend {
 		f.resend[t] = true
 	}
@@ -74,6 +86,28 @@ func NewFeed(rosters *Rosters, site string, h *syncproto.Hello, w *syncproto.Wel
 // Cursor returns the To of the last final batch that was sent, or what the Hello
 // said.
 func (f *Feed) Cursor() crm.Rev { return f.cursor }
+
+// Rewind goes back to where a Repair says that the replica is, and answers it
+// with the next final batch. What it wants of territories that are not granted is
+// left out.
+func (f *Feed) Rewind(r *syncproto.Repair) {
+	*f = Feed{rosters: f.rosters, node: f.node, site: f.site, server: f.server, version: f.version, timeline: f.timeline, cursor: r.Cursor, repair: r.Number,
+		ways: map[crm.TerritoryID]*way{}, digests: map[crm.TerritoryID]bool{}, wants: map[crm.TerritoryID]syncproto.BucketSet{}}
+	for _, w := range r.Wants {
+		f.wants[w.Territory] = w.Buckets
+	}
+}
+
+// foreign returns what a Repair wants of territories that are not granted, once.
+func (f *Feed) foreign() (out []crm.TerritoryID) {
+	for t := range f.wants {
+		if f.ways[t] == nil {
+			out = append(out, t)
+			delete(f.wants, t)
+		}
+	}
+	return out
+}
 
 // Matters reports whether a batch must go at once: it is a part, or says more
 // than that the head moved.
@@ -92,8 +126,9 @@ func (f *Feed) Sent(b *syncproto.Batch) {
 	f.trimmed = max(f.trimmed, b.Trimmed)
 	clear(f.digests)
 	clear(f.resend)
+	clear(f.wants)
 	for _, w := range f.ways {
-		w.at, w.whole, w.skip = atEnd(b.To), false, 0
+		w.at, w.whole, w.skip, w.mend = atEnd(b.To), false, 0, syncproto.BucketSet{}
 	}
 }
 
@@ -115,13 +150,16 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 		return nil, err
 	}
 	f.align(s.Roster.Sites[f.site].Grants, s.Head, kept)
-	b := &syncproto.Batch{Timeline: s.Timeline, From: f.cursor, To: s.Head, Final: true, Decided: s.State.LastSeq}
+	b := &syncproto.Batch{Timeline: s.Timeline, From: f.cursor, To: s.Head, Final: true, Decided: s.State.LastSeq, Repair: f.repair}
 	if b.From > b.To {
 		return nil, &crm.Error{Code: crm.CodeInternal, Op: "read feed", Message: fmt.Sprintf("the replica is at rev %d, this master at %d", b.From, b.To)}
 	}
 	for _, t := range sortedKeys(f.ways) {
-		if f.ways[t].whole {
+		switch w := f.ways[t]; {
+		case w.whole:
 			b.Whole = append(b.Whole, t)
+		case !w.mend.IsEmpty():
+			b.Buckets = append(b.Buckets, syncproto.WholeBuckets{Territory: t, Set: w.mend})
 		}
 	}
 	if f.version >= 3 && kept.trimmed > f.trimmed {
@@ -141,7 +179,10 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 		b.Outcomes, b.Nodes, b.Trimmed = nil, nil, 0
 		return b, nil
 	}
-	return b, p.digests()
+	if err := p.digests(); err != nil {
+		return nil, err
+	}
+	return b, p.sums()
 }
 
 // align makes the ways those of the territories granted now. A territory is
@@ -173,6 +214,8 @@ func (f *Feed) begin(t crm.TerritoryID, granted, head, kept crm.Rev) *way {
 	whole := f.cursor == 0 || granted > f.cursor
 	w := &way{grant: granted, whole: whole || f.resend[t] || f.cursor < kept}
 	switch {
+	case !w.whole && !f.wants[t].IsEmpty():
+		w.mend = f.wants[t] // from the beginning
 	case !w.whole:
 		w.at = atEnd(max(f.cursor, f.resume))
 	case whole && f.resume >= granted && f.resume >= kept && !f.resend[t]:

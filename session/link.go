@@ -84,7 +84,7 @@ func (k *Link) Report(ctx context.Context, reports []syncproto.Report) error {
 	defer cancel()
 	l, err := k.get(ctx)
 	if err == nil && l.conn.Version() == 0 {
-		_, err = k.Ask(ctx, syncproto.AskLeader) // its answer tells the version
+		_, err = k.Knows(ctx)
 	}
 	if err != nil || l.conn.Version() < 3 {
 		return err
@@ -93,6 +93,20 @@ func (k *Link) Report(ctx context.Context, reports []syncproto.Report) error {
 	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	defer stop()
 	return l.conn.Send(&syncproto.Reports{Reports: reports})
+}
+
+// Knows returns the newest version that both this node and the one above know,
+// as that one says now.
+func (k *Link) Knows(ctx context.Context) (uint16, error) {
+	var over *line
+	_, err := k.exchange(ctx, func(l *line) (chan syncproto.Frame, error) {
+		over = l
+		return l.ask(func(id uint64) syncproto.Frame { return &syncproto.Ask{ID: id, What: syncproto.AskLeader} })
+	})
+	if err != nil {
+		return 0, err
+	}
+	return over.conn.Version(), nil
 }
 
 // Close ends the connection and waits for its goroutine. Calls after it fail.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,10 +16,12 @@ import (
 )
 
 // A Config is what a Server serves from and whom it asks. All but Relay, Ready,
-// Logger and Observe must be set; the funcs may be called by any goroutine.
+// Protocol, Logger and Observe must be set; the funcs may be called by any
+// goroutine.
 type Config struct {
 	Cluster  string     // the cluster's id
 	DB       *store.DB  // the decided records
+	Protocol uint16     // the newest version that this node speaks; 0: syncproto.MaxVersion
 	Relay    crm.NodeID // this node, if it is a relay; 0: it is a master
 	Upstream Upstream
 	Ready    func() error // of a relay: why nobody can be served now
@@ -32,6 +35,9 @@ type Config struct {
 	// that its pending edits refer to, and when it was heard, in Unix milliseconds.
 	Reported func(n crm.NodeID, cursor, lowBase crm.Rev, seenMillis int64)
 
+	// Damaged is told that the feed met damage in DB; nil: nobody is.
+	Damaged func(error)
+
 	Now     func() time.Time
 	Jitter  func(bound time.Duration) time.Duration // a random duration below bound
 	Logger  *slog.Logger                            // default: silent
@@ -44,7 +50,15 @@ type Observer struct {
 	Batch     func(*syncproto.Batch) // one was sent
 	RTT       func(site string, rtt time.Duration)
 	Bytes     func(site string, in, out int64) // since the last call
+	Repair    func(what string)                // RepairAsked and so on
 }
+
+// What becomes of Repairs: a replica disagrees, so one of the two is damaged.
+const (
+	RepairAsked    = "asked"
+	RepairAnswered = "answered"
+	RepairRefused  = "refused" // for each territory that the replica may not hold
+)
 
 func (o Observer) withDefaults() Observer {
 	if o.Handshake == nil {
@@ -58,6 +72,9 @@ func (o Observer) withDefaults() Observer {
 	}
 	if o.Bytes == nil {
 		o.Bytes = func(string, int64, int64) {}
+	}
+	if o.Repair == nil {
+		o.Repair = func(string) {}
 	}
 	return o
 }
@@ -78,6 +95,7 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	cfg.Protocol = cmp.Or(cfg.Protocol, syncproto.MaxVersion)
 	cfg.Observe = cfg.Observe.withDefaults()
 	return &Server{cfg: cfg, byNode: map[crm.NodeID]*session{}}
 }
@@ -186,7 +204,7 @@ func (s *Server) Check(h *syncproto.Hello, id auth.Identity) error {
 	if h.Node != crm.NodeID(id.Node) {
 		return &crm.Error{Code: CodeWrongNode, Op: "connect", Item: fmt.Sprintf("node %d", h.Node), Message: fmt.Sprintf("the certificate is node %d's; each node has its own directory", id.Node)}
 	}
-	_, err := syncproto.Negotiate(syncproto.MinVersion, syncproto.MaxVersion, h.ProtoMin, h.ProtoMax)
+	_, err := syncproto.Negotiate(syncproto.MinVersion, s.cfg.Protocol, h.ProtoMin, h.ProtoMax)
 	return err
 }
 
@@ -253,7 +271,7 @@ func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Iden
 		return Refusal(err)
 	}
 	leader, self := s.cfg.Leader()
-	w.Proto = min(w.Proto, h.ProtoMax, syncproto.MaxVersion)
+	lowered(w, min(w.Proto, h.ProtoMax, s.cfg.Protocol))
 	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Hosts(leader, h.Node)
 	w.HelloSent, w.Received, w.Sent = h.Sent, received.UnixMilli(), s.cfg.Now().UnixMilli()
 	return w

@@ -37,6 +37,7 @@ type session struct {
 
 	pushes  chan *syncproto.Push
 	beats   chan *syncproto.Heartbeat // questions to answer; those over its capacity go unanswered
+	repairs chan *syncproto.Repair    // holds the newest that the feed has not seen
 	sending atomic.Bool               // a Batch is on its way out
 
 	mu       sync.Mutex // protects progress
@@ -80,7 +81,7 @@ func (s *Server) newSession(conn *syncproto.Conn, h *syncproto.Hello, w *syncpro
 	now := s.cfg.Now()
 	return &session{srv: s, conn: conn, node: h.Node, site: id.Site, since: now,
 		in: intake{srv: s, node: h.Node, incarnation: w.Incarnation}, out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now),
-		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, 4), progress: newProgress(h, w, now)}
+		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, 4), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
 }
 
 // run owns the session's goroutines and returns why it ended.
@@ -123,6 +124,8 @@ func (k *session) receive(ctx context.Context) error {
 			k.report(f, now)
 		case *syncproto.Heartbeat:
 			k.beat(f, now)
+		case *syncproto.Repair:
+			k.repair(f)
 		case *syncproto.Ask:
 			select {
 			case room <- struct{}{}:
@@ -163,6 +166,15 @@ func (k *session) beat(f *syncproto.Heartbeat, now time.Time) {
 	}
 }
 
+// repair leaves a Repair to the feed, in place of one that it has not seen.
+func (k *session) repair(f *syncproto.Repair) {
+	select {
+	case <-k.repairs:
+	default:
+	}
+	k.repairs <- f // only receive puts one in, so there is room
+}
+
 // ask answers what a read at the replica must have reached.
 func (k *session) ask(ctx context.Context, q *syncproto.Ask) {
 	a, err := k.srv.cfg.Upstream.Ask(ctx, q.What)
@@ -197,9 +209,17 @@ func (k *session) feed(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		changed := k.srv.cfg.Changed()
+		select {
+		case r := <-k.repairs:
+			k.out.heard(r)
+		default:
+		}
 		out, err := k.out.due(k.srv.cfg.Now())
 		if err := k.sendAll(out); err != nil {
 			return err
+		}
+		if errors.Is(err, errOutdated) {
+			return err // the replica comes again by itself
 		}
 		if err != nil {
 			return k.refuse(err)
@@ -222,6 +242,9 @@ func (k *session) idle(ctx context.Context, changed <-chan struct{}, due <-chan 
 		case <-changed:
 			return nil
 		case <-due:
+			return nil
+		case r := <-k.repairs:
+			k.out.heard(r)
 			return nil
 		case q := <-k.beats:
 			if err := k.conn.Send(k.out.answer(q, k.srv.cfg.Now())); err != nil {

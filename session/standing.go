@@ -19,7 +19,8 @@ const fencedAdvice = "this disk is an old copy of the node's: stop the other pro
 // A Standing is what the decided records say of a node. Its methods are pure.
 type Standing struct {
 	Timeline uint64
-	Level    uint16 // the newest version of the protocol that the log has activated
+	Lineage  crm.Lineage // of Timeline
+	Level    uint16      // the newest version of the protocol that the log has activated
 	Head     crm.Rev
 	Facts    NodeFacts
 	Listed   bool // Facts is set
@@ -30,9 +31,10 @@ type Standing struct {
 
 // Standing reads where a node stands at the transaction's Rev.
 func (c *Rosters) Standing(tx *store.Tx, n crm.NodeID) (s Standing, err error) {
-	if s.Timeline, err = tx.Timeline(); err != nil {
+	if s.Lineage, err = tx.Lineage(); err != nil {
 		return s, err
 	}
+	s.Timeline = s.Lineage.Timeline
 	if s.Level, err = LevelIn(tx); err != nil {
 		return s, err
 	}
@@ -162,6 +164,21 @@ func (s Standing) Cursor(h *syncproto.Hello) crm.Rev {
 // activated. Who sends it adds its own head, times and the masters, and lowers
 // the version to what the node speaks.
 func (s Standing) Welcome() *syncproto.Welcome {
-	return &syncproto.Welcome{Proto: s.Level, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
+	w := &syncproto.Welcome{Proto: s.Level, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
 		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head}
+	for _, f := range s.Lineage.Forks {
+		w.Lineage = append(w.Lineage, syncproto.Fork(f))
+	}
+	return lowered(w, w.Proto)
+}
+
+// versionTimelines is the version from which on a Welcome carries the lineage.
+const versionTimelines = 2
+
+// lowered makes w one of a version that is not above its own.
+func lowered(w *syncproto.Welcome, version uint16) *syncproto.Welcome {
+	if w.Proto = version; version < versionTimelines {
+		w.Lineage = nil
+	}
+	return w
 }

@@ -67,6 +67,8 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 		}
 		f.T2 = now.UnixMilli()
 		t.beats = append(t.beats, f)
+	case *syncproto.Repair:
+		t.out.heard(f)
 	case *syncproto.Ask:
 		return Act{Ask: f}, nil
 	default:
@@ -127,7 +129,10 @@ func (t *Talk) Due() (Act, error) {
 	t.beats = nil
 	out, err := t.out.due(now)
 	t.sent = t.out.feed.Cursor()
-	if act.Send = append(act.Send, out...); err != nil {
+	if act.Send = append(act.Send, out...); errors.Is(err, errOutdated) {
+		return act, err
+	}
+	if err != nil {
 		act.Send = append(act.Send, Refusal(err))
 		return act, err
 	}

@@ -34,6 +34,7 @@ type world struct {
 	seq   crm.Seq // of head office
 	chain crm.ChainHash
 	site  crm.RecordID
+	id    auth.Identity // of the branch
 
 	branch  *replica.Replica
 	up      *replica.Talk
@@ -55,7 +56,7 @@ var branchID = auth.Identity{Cluster: "c1", Role: auth.RoleReplica, Site: "lisbo
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), trace: sha256.New()}
+	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), id: branchID, trace: sha256.New()}
 	var err error
 	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true}, Now: w.now}); err != nil {
 		t.Fatal(err)
@@ -156,14 +157,14 @@ func (w *world) greet() error {
 	if err != nil {
 		return err
 	}
-	w.up, w.down = up, w.srv.NewTalk(h, f.(*syncproto.Welcome), branchID)
+	w.up, w.down = up, w.srv.NewTalk(h, f.(*syncproto.Welcome), w.id)
 	return nil
 }
 
 // judge is what a master that leads makes of a Hello.
 func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 	w.t.Helper()
-	if err := w.srv.Check(h, branchID); err != nil {
+	if err := w.srv.Check(h, w.id); err != nil {
 		return session.Refusal(err)
 	}
 	s, err := w.srv.Standing(h.Node)
@@ -184,7 +185,7 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 		j.Answer = s.Welcome()
 	}
 	if welcome, ok := j.Answer.(*syncproto.Welcome); ok {
-		return w.srv.Complete(h, welcome, branchID, w.clock)
+		return w.srv.Complete(h, welcome, w.id, w.clock)
 	}
 	return j.Answer
 }

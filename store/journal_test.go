@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -341,6 +344,75 @@ func TestBaseCheckFinds(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestWithhold takes Mutations out of the tail: number, time, chain hash and Rev
+// stay, and after Compact nothing of the Mutation is in the file.
+func TestWithhold(t *testing.T) {
+	db, j := openCatalog(t), openJournal(t)
+	secret := entry(2)
+	secret.Bytes = []byte("TOPSECRET")
+	updateJournal(t, j, func(tx *JTx) error {
+		for _, e := range []Entry{entry(1), secret, entry(3)} {
+			if err := tx.Append(e); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Settle(2, 6)
+		return err
+	})
+	updateJournal(t, j, func(tx *JTx) error {
+		for seq, want := range map[crm.Seq]bool{2: true, 3: false, 4: false} {
+			for range 2 { // a repeat does nothing
+				if ok, err := tx.Withhold(seq); ok != want || err != nil {
+					t.Errorf("Withhold(%d) = %v, %v, want %v", seq, ok, err, want)
+				}
+			}
+		}
+		return nil
+	})
+	if err := j.Compact(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(j.Path()); err != nil || bytes.Contains(b, []byte("TOPSECRET")) {
+		t.Errorf("a compacted file keeps a withheld mutation (%v)", err)
+	}
+	checkJournal(t, db, j)
+	if findings, _ := scrubbed(t, j.file, 3); len(findings) > 0 {
+		t.Error(findings)
+	}
+	want := []Entry{entry(1), {Seq: 2, At: secret.At, Chain: secret.Chain, Withheld: true}}
+	want[0].Rev, want[1].Rev = 6, 6
+	updateJournal(t, j, func(tx *JTx) error {
+		got, err := collect(tx.Tail(0))
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("Tail: %v %s", err, diff)
+		}
+		if e, where, err := tx.Entry(2); !cmp.Equal(e, want[1]) || where != InTail || err != nil {
+			t.Errorf("Entry(2) = %+v, %v, %v", e, where, err)
+		}
+		stored := tx.get(bucketTail, seqKey(2)) // as docs/format.md draws it
+		if drawn := slices.Concat(stored[:4], binary.BigEndian.AppendUint64(nil, 1002), secret.Chain[:], binary.BigEndian.AppendUint64(nil, 6)); !bytes.Equal(stored, drawn) {
+			t.Errorf("stored as %x, want %x", stored, drawn)
+		}
+		if err := tx.Append(Entry{Seq: 4}); err == nil {
+			t.Error("an empty mutation was appended")
+		}
+		n, err := tx.TrimTail(6)
+		if n != 2 {
+			t.Errorf("TrimTail = %d", n)
+		}
+		return err
+	})
+	checkJournal(t, db, j)
+	updateJournal(t, j, func(tx *JTx) error { // of an edit that is not decided nothing may be missing
+		e := entry(3)
+		e.Bytes = nil
+		return errors.Join(tx.putSealed(bucketOutbox, seqKey(3), e.encode()), tx.addDepth(0, -3))
+	})
+	if findings, _ := scrubbed(t, j.file, 3); len(findings) != 1 || findings[0].Bucket != "outbox" {
+		t.Errorf("an outbox entry without its mutation: %v", findings)
 	}
 }
 

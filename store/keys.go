@@ -50,7 +50,7 @@ var (
 
 	bucketSelf    = bucket{"state", `"highest" "layout" | "depth" | "identity"`, "crc:4 number:8 | crc:4 entries:8 bytes:8 | crc:4 node:4 incarnation:4 next_seq:8 chain:16 hlc:8 timeline:8 cluster_size:2 cluster site"}
 	bucketOutbox  = bucket{"outbox", "seq:8", "crc:4 at_ms:8 chain:16 rev:8 mutation"}
-	bucketTail    = bucket{"tail", "seq:8", "crc:4 at_ms:8 chain:16 rev:8 mutation"}
+	bucketTail    = bucket{"tail", "seq:8", "crc:4 at_ms:8 chain:16 rev:8 mutation; nothing after rev: the mutation is withheld"}
 	bucketOverlay = bucket{"overlay", "entity:2 id:16", "crc:4 record"}
 	bucketTouch   = bucket{"touch", "entity:2 id:16 seq:8", "empty"}
 	bucketTouched = bucket{"touched", "seq:8 entity:2 id:16", "empty"}

@@ -13,15 +13,17 @@ import (
 // The journal is a queue in two parts. Append puts an entry at the end of the
 // outbox; it is durable when the transaction has committed. Reading removes
 // nothing. Settle moves entries from the outbox to the tail once a master has
-// decided them; a repeat of Settle does nothing. TrimTail drops entries of the
+// decided them; a repeat of Settle does nothing. Withhold takes the Mutation out of an
+// entry of the tail, whose place in the chain stays. TrimTail drops entries of the
 // tail that a backup of the masters covers. The highest Seq ever appended
 // survives all of it, and no Seq is ever appended twice.
 type Entry struct {
-	Seq   crm.Seq
-	At    int64         // when the user was told "saved here", Unix milliseconds
-	Chain crm.ChainHash // after this Mutation
-	Rev   crm.Rev       // in the tail: a Rev at which it was decided already; in the outbox 0
-	Bytes []byte        // the encoded crm.Mutation
+	Seq      crm.Seq
+	At       int64         // when the user was told "saved here", Unix milliseconds
+	Chain    crm.ChainHash // after this Mutation
+	Rev      crm.Rev       // in the tail: a Rev at which it was decided already; in the outbox 0
+	Bytes    []byte        // the encoded crm.Mutation, never empty; nil if it is withheld
+	Withheld bool          // in the tail: the Mutation may not be held here any more
 }
 
 // Where says in which part of the journal an entry is.
@@ -55,8 +57,8 @@ func decodeEntry(seq crm.Seq, b []byte) (Entry, error) {
 	if len(b) < entryFixed {
 		return Entry{}, errShort
 	}
-	return Entry{Seq: seq, At: int64(binary.BigEndian.Uint64(b)), Chain: crm.ChainHash(b[8:24]),
-		Rev: crm.Rev(binary.BigEndian.Uint64(b[24:])), Bytes: append([]byte(nil), b[entryFixed:]...)}, nil
+	return Entry{Seq: seq, At: int64(binary.BigEndian.Uint64(b)), Chain: crm.ChainHash(b[8:24]), Rev: crm.Rev(binary.BigEndian.Uint64(b[24:])),
+		Bytes: append([]byte(nil), b[entryFixed:]...), Withheld: len(b) == entryFixed}, nil
 }
 
 func (tx *JTx) decodeEntry(k, v []byte) (Entry, error) {
@@ -80,9 +82,12 @@ func (tx *JTx) HighestSeq() (crm.Seq, error) {
 	return crm.Seq(n), err
 }
 
-// Append adds e at the end of the outbox. Its Seq must be above HighestSeq; e.Rev
-// is not kept.
+// Append adds e at the end of the outbox. Its Seq must be above HighestSeq and its
+// Bytes must not be empty; e.Rev is not kept.
 func (tx *JTx) Append(e Entry) error {
+	if len(e.Bytes) == 0 {
+		return fmt.Errorf("append mutation %d: it is empty", e.Seq)
+	}
 	highest, err := tx.HighestSeq()
 	if err != nil {
 		return err
@@ -210,6 +215,19 @@ func (tx *JTx) settle(e Entry, rev crm.Rev) error {
 	}
 	e.Rev = rev
 	return tx.putSealed(bucketTail, seqKey(e.Seq), e.encode())
+}
+
+// Withhold takes the Mutation out of an entry of the tail, because this node may
+// not hold it any more; Seq, At, Chain and Rev stay, so that the numbers around
+// it can still be proven. It reports whether the entry is there; a repeat does
+// nothing. [Journal.Compact] then takes the bytes out of the file.
+func (tx *JTx) Withhold(seq crm.Seq) (bool, error) {
+	e, where, err := tx.Entry(seq)
+	if err != nil || where != InTail {
+		return false, err
+	}
+	e.Bytes = nil
+	return true, tx.putSealed(bucketTail, seqKey(seq), e.encode())
 }
 
 // TrimTail drops the entries of the tail that were decided at upTo or before

@@ -47,7 +47,7 @@ func (tx *Tx) decode(k RecordKey, v []byte, dead bool) (stored, error) {
 		err = fmt.Errorf("deleted is %v", r.Deleted)
 	}
 	if err != nil {
-		return stored{}, tx.f.corrupt(k.String(), err)
+		return stored{}, tx.f.corrupt(k.String(), &Damage{k, err})
 	}
 	return stored{r, body}, nil
 }
@@ -196,7 +196,8 @@ func (tx *Tx) write(k RecordKey, r, old *crm.Record) error {
 	if err := tx.addCount(k.Entity, 1); err != nil {
 		return err
 	}
-	return tx.addSum(k, r.Territory, v[sealSize:])
+	tx.addSum(k, r.Territory, v[sealSize:])
+	return nil
 }
 
 // unlist takes the record out of the feed, the digest and the count, but leaves
@@ -210,9 +211,7 @@ func (tx *Tx) unlist(k RecordKey, old stored) error {
 		tx.rows.delete(0, tx.rows.feedRow(spaceGone, r.Territory, r.Stamp.Rev, k))
 		return nil
 	}
-	if err := tx.subtractSum(k, r.Territory, old.body); err != nil {
-		return err
-	}
+	tx.subtractSum(k, r.Territory, old.body)
 	if err := tx.addCount(k.Entity, -1); err != nil {
 		return err
 	}

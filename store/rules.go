@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -38,7 +39,7 @@ var rules = map[kind][]rule{
 	journalFile: {
 		{bucketSelf, 0, true, anyBody},
 		{bucketMeta, 0, true, anyBody},
-		{bucketOutbox, 8, true, func(_, v []byte) error { _, err := decodeEntry(0, v); return err }},
+		{bucketOutbox, 8, true, pending},
 		{bucketTail, 8, true, func(_, v []byte) error { _, err := decodeEntry(0, v); return err }},
 		{bucketOverlay, keySize, true, aRecord},
 		{bucketRoots, idSize + keySize, false, empty},
@@ -74,6 +75,14 @@ func (r *rule) check(k, v []byte) error {
 		v = body
 	}
 	return r.body(k, v)
+}
+
+func pending(_, v []byte) error {
+	e, err := decodeEntry(0, v)
+	if err == nil && e.Withheld {
+		err = errors.New("the mutation is missing, and nobody else has it")
+	}
+	return err
 }
 
 func aRecord(k, v []byte) error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,7 @@ func samples(version uint16) []Frame {
 			}
 		case *Batch:
 			if version >= 3 && f.Final {
+				f.Repair = 3
 				f.Sums = []BucketSums{{Territory: 17, Sums: [256 * BucketSum]byte{1, 255: 2, 2047: 3}}}
 				f.Buckets = []WholeBuckets{{Territory: 17, Set: BucketSet{1, 31: 0x80}}}
 				f.Nodes = []NodeState{{Node: 13, Incarnation: 2, LastSeq: 900, LastHash: crm.ChainHash{4, 15: 5}}}
@@ -41,7 +43,7 @@ func samples(version uint16) []Frame {
 		}
 	}
 	if version >= 3 {
-		frames = append(frames, &Repair{Cursor: 299, Territory: 17, Buckets: BucketSet{1, 31: 0x80}},
+		frames = append(frames, &Repair{Number: 3, Cursor: 299, Wants: []Want{{Territory: 17, Buckets: BucketSet{1, 31: 0x80}}}},
 			&Reports{Reports: []Report{{Node: 13, Cursor: 250, LowBase: 200, SeenMillis: 1_760_000_000_123}}})
 	}
 	return frames
@@ -153,7 +155,7 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 		{&Batch{Trimmed: 1, To: 2}, 2, "batch.repair: version 2 has no such field"},
 		{&Batch{Nodes: make([]NodeState, 1)}, 1, "batch.repair: version 1 has no such field"},
 		{&Batch{Items: []Item{{Kind: ItemLeft, Territory: 1}}}, 2, "batch.items[0].territory: version 2 has no such field"},
-		{&Repair{}, 2, "version 2 has no such frame"},
+		{&Repair{Number: 1}, 2, "version 2 has no such frame"},
 		{&Reports{}, 1, "version 1 has no such frame"},
 	} {
 		_, err := AppendFrame(nil, c.version, c.f)
@@ -172,8 +174,34 @@ func TestBucketSet(t *testing.T) {
 	for _, b := range []byte{0, 9, 255, 9} {
 		s.Add(b)
 	}
-	if s.Len() != 3 || !s.Has(0) || !s.Has(9) || !s.Has(255) || s.Has(1) || s[1] != 2 {
+	if s.Len() != 3 || !s.Has(0) || !s.Has(9) || !s.Has(255) || s.Has(1) || s[1] != 2 || s.IsEmpty() {
 		t.Errorf("%v", s)
+	}
+	if got := slices.Collect(s.All()); !slices.Equal(got, []byte{0, 9, 255}) {
+		t.Errorf("yields %v", got)
+	}
+	u := BucketSet{2}
+	if s.Covers(u) || !s.Or(u).Covers(s) || s.Or(u).Len() != 4 || AllBuckets().Len() != 256 || !AllBuckets().Covers(s) || !s.Covers(BucketSet{}) {
+		t.Error("or, covers")
+	}
+}
+
+func TestBucketSums(t *testing.T) {
+	var a, b BucketSums
+	for i := range 256 {
+		a.Set(byte(i), []byte("bucket"))
+		b.Set(byte(i), []byte("bucket"))
+	}
+	if d := a.Differ(&b); !d.IsEmpty() {
+		t.Errorf("equal ones differ in %v", d)
+	}
+	b.Set(7, []byte("Bucket"))
+	b.Set(255, nil)
+	if got := slices.Collect(a.Differ(&b).All()); !slices.Equal(got, []byte{7, 255}) {
+		t.Errorf("they differ in %v", got)
+	}
+	if got := hex.EncodeToString(b.Of(255)); got != "e3b0c44298fc1c14" { // SHA-256 of nothing
+		t.Errorf("cut to %s", got)
 	}
 }
 
@@ -260,7 +288,7 @@ func TestAppendFrame_Refuses(t *testing.T) {
 		{"batch.items[0].body (record, deleted): 0 bytes is under 1", &Batch{Items: []Item{{Kind: ItemRecord}}}},
 		{"batch.items[0].territory: only a record that left", &Batch{Items: []Item{{Kind: ItemRecord, Body: []byte{1}, Territory: 1}}}},
 		{"batch.items[1].partial: a record that left", &Batch{Items: []Item{{Kind: ItemLeft}, {Kind: ItemLeft, Partial: true}}}},
-		{"batch: 2949201 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
+		{"batch: 2949202 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
 		{"forward.offset_ms: -281474976710656 is beyond", &Forward{OffsetMillis: -1 << 48}},
 		{"ask.what: 0 is not", &Ask{}},
 	}
@@ -348,6 +376,8 @@ func anyFrame(t *rapid.T) Frame {
 		f.RetryAfterMillis %= maxBusy
 	case *Ask:
 		f.What = f.What%2 + 1
+	case *Repair:
+		f.Number = max(1, f.Number)
 	}
 	return f
 }

@@ -211,9 +211,9 @@ func (c *cli) recordUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "update ENTITY ID [FIELD=VALUE...]", Short: "Change fields of a record; FIELD= clears", Args: want("ENTITY", "ID", "[FIELD=VALUE...]"), ValidArgsFunction: c.live(fieldArguments(1)),
 		Long: `Change fields of a record; FIELD= clears one. --seen says what its author had
-seen of the record: the token that record get and record list show. Without it,
-what the node shows now counts as seen.`,
-		Example: `  tradepost record update account 01890f3e-7c5a-7d2b-8e4f-0123456789ab phone="+47 22 12 34 56" --seen 1204.0`,
+seen of the record: the token that record get and record list show, at this
+node or another. Without it, what the node shows now counts as seen.`,
+		Example: `  tradepost record update account 01890f3e-7c5a-7d2b-8e4f-0123456789ab phone="+47 22 12 34 56" --seen 1z141z3-1204`,
 	}
 	in.register(cmd)
 	wait.register(cmd)

@@ -107,14 +107,31 @@ func replicaRows(g *grid, s node.Status, now time.Time) {
 		}
 	}
 	g.add("outbox", outbox)
-	digests := fmt.Sprintf("equal to the masters' at rev %d", s.Verified)
-	switch {
-	case len(s.Suspect) > 0:
-		digests = fmt.Sprintf("differ from the masters' in the territories %v, which are fetched again", s.Suspect)
-	case s.Verified == 0:
-		digests = "not compared yet"
+	g.add("digests", digestText(s.ReplicaStatus, now))
+	if s.Damage != "" {
+		g.add("damage", s.Damage)
 	}
-	g.add("digests", digests)
+}
+
+// digestText says whether the node holds what the masters do.
+func digestText(r *node.ReplicaStatus, now time.Time) string {
+	out := fmt.Sprintf("equal to the masters' at rev %d", r.Verified)
+	switch {
+	case len(r.Suspect) > 0:
+		out = fmt.Sprintf("suspect for %s: the territories %v", ago(now.Sub(r.SuspectSince).Seconds()), r.Suspect)
+		if r.SuspectBuckets > 0 {
+			out += fmt.Sprintf(", %d of their buckets", r.SuspectBuckets)
+		}
+		if out += "; what differs is fetched again"; r.Stuck {
+			out += ", which does not cure it: run `tradepost check` at the master"
+		}
+	case r.Verified == 0:
+		out = "not compared yet"
+	}
+	if r.Repaired > 0 {
+		out += fmt.Sprintf("; %d territories repaired since the node started, %d records", r.Repaired, r.RepairedRecords)
+	}
+	return out
 }
 
 func lineState(r *node.ReplicaStatus) string {
