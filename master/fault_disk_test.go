@@ -176,7 +176,7 @@ func (l *faultLog) StoreLogs(logs []*raft.Log) error {
 		logs = slices.Clone(logs)
 		for i, log := range logs {
 			other := *log
-			if err := open(log.Index, &other); err != nil {
+			if err := unseal(log.Index, &other); err != nil {
 				return err
 			}
 			swap(&other)

@@ -18,6 +18,9 @@ const levelTimelines = 2
 // it serves others.
 const levelRelays = 3
 
+// levelBackups is the level from which on backups are announced.
+const levelBackups = 2
+
 // speech returns what the masters' own edits are written in: the lineage of the
 // records, and whether every voter reads that a Mutation names its Timeline.
 func speech(tx *store.Tx) (l crm.Lineage, named bool, err error) {

@@ -70,6 +70,9 @@ func (m *Master) reportLoop(ctx context.Context) error {
 		if err := m.countOpen(); err != nil {
 			m.log.Warn("the attention list could not be counted", "error", err)
 		}
+		if err := m.measureBackup(); err != nil {
+			m.log.Warn("the age of the last backup could not be read", "error", err)
+		}
 		m.noteSessions()
 		list := m.reports.take(m.now().Add(-reportAge).UnixMilli())
 		if err := m.report(ctx, list); err != nil {

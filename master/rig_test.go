@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,8 @@ type rigMaster struct {
 	cert *auth.Node
 	dead bool
 	stop func()
+
+	crashed atomic.Bool // its ports were closed under it
 }
 
 var rigCities = []string{"Frankfurt", "Paris", "Amsterdam"}
@@ -113,6 +116,7 @@ func (r *rig) start(m *rigMaster, n int) *rigMaster {
 		m.host = r.net.Host(rigCities[n%3], fmt.Sprintf("m%d", n))
 	} else {
 		m.host, m.dead = m.host.Revive(), false
+		m.crashed.Store(false)
 	}
 	ports := map[string]string{ListenSync: "7300", ListenRaft: "7400"}
 	key, err := r.ca.KeyDER()
@@ -142,7 +146,7 @@ func (r *rig) run(m *rigMaster) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := m.Run(ctx); err != nil {
+		if err := m.Run(ctx); err != nil && !m.crashed.Load() {
 			r.t.Errorf("run master %d: %v", m.node, err)
 		}
 	})
@@ -161,6 +165,7 @@ func (r *rig) run(m *rigMaster) {
 
 // kill ends a master's process at once.
 func (r *rig) kill(m *rigMaster) {
+	m.crashed.Store(true)
 	m.host.Crash()
 	m.stop()
 	m.dead = true

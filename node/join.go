@@ -106,6 +106,9 @@ func askOne(ctx context.Context, addr string, js auth.JoinString, ask *syncproto
 
 func writeJoined(dir string, role auth.Role, got *syncproto.Joined, n *auth.Node, env Env) (Identity, error) {
 	id := Identity{Cluster: got.Cluster, Role: role, Site: got.Site, Node: got.Node, Masters: got.Masters}
+	for _, p := range got.RaftPeers {
+		id.RaftPeers = append(id.RaftPeers, p.Address)
+	}
 	if err := writeTrust(dir, got); err != nil {
 		return Identity{}, fmt.Errorf("join: %w", err)
 	}

@@ -102,7 +102,7 @@ type change struct {
 	wants   buckets // of the repair that a final batch answers
 
 	tx      *store.Tx
-	touched []store.RecordKey // keys that pending Mutations may depend on
+	touched []store.RecordKey // traces of the changes
 	all     bool              // anything may have changed: schema, site, territories
 	changed []crm.Change
 	dropped map[store.RecordKey]dropped // with what comes whole or was lost, and not put again
@@ -322,10 +322,8 @@ func (c *change) note(it *syncproto.Item, old, now *crm.Record) {
 	if it.Entity < crm.FirstEntity && it.Entity != crm.EntityAttention && it.Entity != crm.EntityPurge {
 		c.all = true
 	}
-	for _, rec := range []*crm.Record{old, now} {
-		if rec != nil && !c.all {
-			c.touched = concerns(c.touched, c.tx.Schema(), rec)
-		}
+	if !c.all && (old != nil || now != nil) {
+		c.touched = changes(c.touched, c.tx.Schema(), old, now)
 	}
 }
 

@@ -20,11 +20,11 @@ func forwardOf(id uint64, s Submission) *syncproto.Forward {
 
 // submissionOf is the Submission of a Forward.
 func submissionOf(f *syncproto.Forward) (Submission, error) {
-	m, err := crm.DecodeMutation(f.Mutations[0])
+	_, first, err := nameOf(f.Mutations[0])
 	if err != nil {
 		return Submission{}, &crm.Error{Code: syncproto.CodeFrame, Op: "read forwarded edits", Message: err.Error()}
 	}
-	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: m.Seq, Mutations: f.Mutations}, nil
+	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: first, Mutations: f.Mutations}, nil
 }
 
 // forwardedOf carries a Reply, or why there is none.

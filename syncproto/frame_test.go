@@ -31,6 +31,13 @@ func samples(version uint16) []Frame {
 			if f.Proto = version; version >= 2 {
 				f.Lineage = []Fork{{Timeline: 7, Rev: 4000}, {Timeline: 1 << 63, Rev: 1 << 40}}
 			}
+			if version >= 3 {
+				f.AgeMillis = 1500
+			}
+		case *Heartbeat:
+			if version >= 3 {
+				f.AgeMillis = 1500
+			}
 		case *Batch:
 			if version >= 3 && f.Final {
 				f.Repair = 3
@@ -155,6 +162,8 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 		{&Batch{Trimmed: 1, To: 2}, 2, "batch.repair: version 2 has no such field"},
 		{&Batch{Nodes: make([]NodeState, 1)}, 1, "batch.repair: version 1 has no such field"},
 		{&Batch{Items: []Item{{Kind: ItemLeft, Territory: 1}}}, 2, "batch.items[0].territory: version 2 has no such field"},
+		{&Heartbeat{AgeMillis: 1}, 2, "heartbeat.age_ms: version 2 has no such field"},
+		{&Welcome{Proto: 2, AgeMillis: 1}, 2, "welcome.age_ms: version 2 has no such field"},
 		{&Repair{Number: 1}, 2, "version 2 has no such frame"},
 		{&Reports{}, 1, "version 1 has no such frame"},
 	} {
@@ -163,7 +172,7 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 	}
 	for _, f := range samples(3) {
 		b := mustAppend(t, f, 3)
-		if _, err := DecodeFrame(b, 2); err == nil != (f.Kind() != KindBatch && f.Kind() != KindRepair && f.Kind() != KindReports) {
+		if _, err := DecodeFrame(b, 2); err == nil != (f.Kind() != KindBatch && f.Kind() != KindHeartbeat && f.Kind() != KindRepair && f.Kind() != KindReports) {
 			t.Errorf("%s of version 3, read as of version 2: %v", f.Kind(), err)
 		}
 	}
