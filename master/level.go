@@ -14,6 +14,10 @@ import (
 // their Timeline: every voter decodes version 2.
 const levelTimelines = 2
 
+// levelRelays is the level from which on a node may say in its own record where
+// it serves others.
+const levelRelays = 3
+
 // levelBackups is the level from which on backups are announced.
 const levelBackups = 2
 

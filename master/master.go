@@ -132,7 +132,7 @@ func Open(cfg Config) (*Master, error) {
 }
 
 func (m *Master) open() (err error) {
-	m.tls = auth.JoinServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNSync, auth.ALPNJoin)
+	m.tls = auth.JoinServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNSync, auth.ALPNLink, auth.ALPNJoin)
 	if m.lis, err = m.cfg.Listen(ListenSync); err != nil {
 		return fmt.Errorf("listen for replicas at %s: %w", m.cfg.SyncAddress, err)
 	}
@@ -235,64 +235,34 @@ func (m *Master) Close() error {
 	return errors.Join(errs...)
 }
 
-// strangers is how many connections may be in their handshake at once.
-const strangers = 256
-
 // accept serves connections to the sync port until ctx ends, and then waits for
 // them.
 func (m *Master) accept(ctx context.Context) error {
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	stop := context.AfterFunc(ctx, func() { m.lis.Close() })
-	defer stop()
-	room := make(chan struct{}, strangers)
-	for {
-		raw, err := m.lis.Accept()
-		if err != nil {
-			return fmt.Errorf("accept replicas: %w", err)
-		}
-		select {
-		case room <- struct{}{}:
-		case <-ctx.Done():
-			return raw.Close()
-		}
-		serving.Go(func() { m.serve(ctx, raw, func() { <-room }) })
-	}
+	return session.Door{TLS: m.tls, Protocol: m.cfg.Protocol, Serve: m.serve, Failed: func(from net.Addr, err error) {
+		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
+		m.log.Debug("a handshake failed", "from", from, "error", err)
+	}}.Accept(ctx, m.lis)
 }
 
 // serve gives a connection to whom its certificate and protocol call for.
-func (m *Master) serve(ctx context.Context, raw net.Conn, shaken func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c := tls.Server(raw, m.tls)
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
-	defer c.Close()
-
-	err := m.shake(ctx, c)
-	shaken()
-	if err != nil {
-		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
-		m.log.Debug("a handshake failed", "from", raw.RemoteAddr(), "error", err)
-		return
-	}
+func (m *Master) serve(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
 	state := c.ConnectionState()
-	conn := m.newConn(c)
-	defer conn.Close()
 	if state.NegotiatedProtocol == auth.ALPNJoin {
 		m.serveJoin(ctx, c, conn)
 		return
 	}
 	id, err := auth.PeerIdentity(state)
-	if err != nil {
-		m.log.Debug("a peer has no identity", "from", raw.RemoteAddr(), "error", err)
-		return
-	}
-	if id.Role == auth.RoleMaster {
+	switch {
+	case err != nil:
+		m.log.Debug("a peer has no identity", "from", c.RemoteAddr(), "error", err)
+	case id.Role == auth.RoleMaster:
 		m.serveMaster(ctx, conn, id)
-		return
+	case state.NegotiatedProtocol == auth.ALPNLink:
+		err := m.server.ServeRelay(ctx, conn, id, upstream{m})
+		m.log.Debug("a relay hung up", "node", id.Node, "error", err)
+	default:
+		m.server.Serve(ctx, c, conn, id)
 	}
-	m.server.Serve(ctx, c, conn, id)
 }
 
 // newConn returns a Conn that offers no newer version than this master speaks.
@@ -300,12 +270,6 @@ func (m *Master) newConn(c net.Conn) *syncproto.Conn {
 	conn := syncproto.NewConn(c)
 	conn.Limit(m.cfg.Protocol)
 	return conn
-}
-
-func (m *Master) shake(ctx context.Context, c *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	return c.HandshakeContext(ctx)
 }
 
 // standing reads where a node stands.

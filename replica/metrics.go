@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	serving "github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -73,6 +74,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	return m
 }
+
+// below returns what a relay measures of the nodes it serves.
+func (m *Metrics) below() serving.Observer { return serving.Observer{} }
 
 // commits returns the observer of a file's commits.
 func (m *Metrics) commits(db string) func(store.CommitStats) {

@@ -48,6 +48,9 @@ func newSession(t *Talk, conn *syncproto.Conn, transport net.Conn, addr string) 
 
 // run lives the session. It returns why it ended, after all its goroutines.
 func (s *session) run(ctx context.Context) error {
+	if s.r.relay != nil {
+		defer s.r.relay.begin(s.addr)()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = s.transport.Close() })
 	defer stop()

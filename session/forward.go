@@ -72,6 +72,11 @@ const maxWork = 256
 // ServeLink answers the other end of a [Link] until that hangs up: it has Hellos
 // judged, Mutations decided and questions answered by up.
 func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstream) error {
+	return s.serveLink(ctx, conn, up, func(crm.NodeID) error { return nil })
+}
+
+// serveLink takes reports of the nodes that the other end may speak for.
+func (s *Server) serveLink(ctx context.Context, conn *syncproto.Conn, up Upstream, may func(crm.NodeID) error) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -83,10 +88,19 @@ func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstrea
 		if err != nil {
 			return err
 		}
-		if h, ok := f.(*syncproto.Hello); ok {
+		conn.Speak(conn.Version())
+		switch f := f.(type) {
+		case *syncproto.Hello:
 			select {
-			case hellos <- h:
+			case hellos <- f:
 			case <-ctx.Done():
+			}
+			continue
+		case *syncproto.Reports:
+			for _, r := range f.Reports {
+				if may(r.Node) == nil {
+					s.cfg.Reported(r.Node, r.Cursor, r.LowBase, r.SeenMillis)
+				}
 			}
 			continue
 		}
