@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"runtime"
@@ -146,15 +147,14 @@ func (k *caller) until(rev crm.Rev) (parts int, err error) {
 	return parts, errors.New("the session ended")
 }
 
-// Five hundred replicas come back at once, each with an edit and far behind. All
+var stormSize = flag.Int("storm", 60, "how many replicas come back at once in TestStorm; 500 need 2 GB")
+
+// Many replicas come back at once, each with an edit and far behind. All
 // catch up; what is held for them is bounded; a replica in session sees what is
 // decided meanwhile.
 func TestStorm(t *testing.T) {
 	const accounts = 2000
-	replicas := 500
-	if testing.Short() {
-		replicas = 60
-	}
+	replicas := *stormSize
 	s := newStorm(t, replicas+1, accounts)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
