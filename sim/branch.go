@@ -190,6 +190,7 @@ func (b *branchNode) greeted(to string, h *syncproto.Hello, f syncproto.Frame, a
 		b.try(err)
 	default:
 		b.talk, b.bound = talk, backoffMin
+		b.end.Version = talk.Version()
 		b.attempt++
 		b.pump()
 		b.tidySoon(0)

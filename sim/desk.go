@@ -28,11 +28,11 @@ type screenKey struct {
 const keptScreens = 4
 
 // show remembers what a page at a branch shows of a record.
-func (d *desk) show(b *branchNode, r *crm.Record) { d.keep(b.id, r) }
+func (d *desk) show(b *branchNode, rd *store.Reader, r *crm.Record) { d.keep(b.id, rd, r) }
 
-func (d *desk) keep(n crm.NodeID, r *crm.Record) Screen {
+func (d *desk) keep(n crm.NodeID, rd *store.Reader, r *crm.Record) Screen {
 	k := screenKey{n, keyOf(r)}
-	s := screenOf(r, r.Token(), d.w.agenda.now)
+	s := screenOf(r, rd.Token(r), d.w.agenda.now)
 	list := append(d.screens[k], s)
 	if len(list) > keptScreens {
 		list = list[1:]
@@ -221,7 +221,7 @@ func (a *asking) op(kind crm.OpKind) (crm.Op, Screen, *crm.Entity, error) {
 	if rec == nil {
 		return op, Screen{}, e, &crm.Error{Code: crm.CodeNotFound, Item: a.words[1]}
 	}
-	screen := a.d.keep(a.node, rec)
+	screen := a.d.keep(a.node, a.r, rec)
 	if open := a.d.screens[screenKey{a.node, recordOf(op)}]; a.old > 0 {
 		screen = open[max(0, len(open)-1-a.old)]
 	}

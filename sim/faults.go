@@ -105,7 +105,7 @@ func (w *world) replay(words []string) error {
 			if s == nil || len(s.pushes) == 0 {
 				continue
 			}
-			f, err := syncproto.DecodeFrame(slices.Clone(s.pushes[n%len(s.pushes)]))
+			f, err := syncproto.DecodeFrame(slices.Clone(s.pushes[n%len(s.pushes)]), syncproto.MaxVersion)
 			if err != nil {
 				return err
 			}

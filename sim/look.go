@@ -109,7 +109,7 @@ func (l *Look) read(r *store.Reader, b *branchNode) error {
 		}
 		for _, rec := range page.Records {
 			l.Listed = append(l.Listed, rec.ID)
-			b.w.desk.show(b, rec)
+			b.w.desk.show(b, r, rec)
 		}
 		if list.Cursor = page.Next; page.Next == "" {
 			break

@@ -161,7 +161,7 @@ func (n *network) Dial(from, to string, done func(*end, error)) {
 		n.count++
 		s := &stream{network: n, number: n.count}
 		for i, node := range []string{from, to} {
-			s.ends[i] = &end{stream: s, side: i, node: node, open: true}
+			s.ends[i] = &end{stream: s, side: i, node: node, open: true, Version: syncproto.MinVersion}
 		}
 		n.open = append(n.open, s)
 		take(from, s.ends[1])
@@ -183,6 +183,8 @@ type end struct {
 	node   string
 	open   bool
 
+	Version uint16 // of the protocol that is sent from here on; a stream begins with the first
+
 	Hear  func(syncproto.Frame) // a frame has come
 	Ended func(error)           // the stream has ended; nothing comes after
 
@@ -192,8 +194,9 @@ type end struct {
 
 // A parcel is an encoded frame, or the end of the stream if it has no bytes.
 type parcel struct {
-	at    time.Duration // when it arrives
-	bytes []byte
+	at      time.Duration // when it arrives
+	version uint16
+	bytes   []byte
 }
 
 func (e *end) peer() *end { return e.stream.ends[1-e.side] }
@@ -202,7 +205,7 @@ func (e *end) peer() *end { return e.stream.ends[1-e.side] }
 // encoded here and decoded at the peer. It fails if a frame cannot be encoded.
 func (e *end) Send(frames ...syncproto.Frame) error {
 	for _, f := range frames {
-		b, err := syncproto.AppendFrame(nil, f)
+		b, err := syncproto.AppendFrame(nil, e.Version, f)
 		if err != nil {
 			return fmt.Errorf("send to %s: %w", e.peer().node, err)
 		}
@@ -243,7 +246,7 @@ func (e *end) tell(why string) {
 
 // ship puts a frame under way, behind those before it.
 func (e *end) ship(frame []byte) {
-	e.queue = append(e.queue, parcel{e.arrival(), frame})
+	e.queue = append(e.queue, parcel{e.arrival(), e.Version, frame})
 	e.await()
 }
 
@@ -273,21 +276,21 @@ func (e *end) arrive() {
 	for len(e.queue) > 0 && e.queue[0].at <= n.agenda.now && !n.line(e.node, e.peer().node).cut {
 		p := e.queue[0]
 		e.queue = e.queue[1:]
-		e.hand(p.bytes)
+		e.hand(p)
 	}
 }
 
-func (e *end) hand(frame []byte) {
+func (e *end) hand(p parcel) {
 	n, to := e.stream.network, e.peer()
 	if !to.open {
 		return
 	}
-	if frame == nil {
+	if p.bytes == nil {
 		to.drop()
 		to.tell("the peer has closed the connection")
 		return
 	}
-	f, err := syncproto.DecodeFrame(frame)
+	f, err := syncproto.DecodeFrame(p.bytes, p.version)
 	if err != nil {
 		panic(fmt.Sprintf("sim: a frame from %s to %s does not decode: %v", e.node, to.node, err))
 	}

@@ -180,7 +180,7 @@ func (m *masterNode) answered(id uint64, r reply) {
 // post carries a frame to another master, through the codec; what meets a cut is
 // lost. then runs there.
 func (m *masterNode) post(to *masterNode, f syncproto.Frame, then func(syncproto.Frame)) {
-	b, err := syncproto.AppendFrame(nil, f)
+	b, err := syncproto.AppendFrame(nil, linkVersion, f)
 	if err != nil {
 		m.w.fail("%s cannot send: %v", m.name, err)
 		return
@@ -194,7 +194,7 @@ func (m *masterNode) post(to *masterNode, f syncproto.Frame, then func(syncproto
 		if !m.w.net.Crosses(m.name, to.name) {
 			return
 		}
-		f, err := syncproto.DecodeFrame(b)
+		f, err := syncproto.DecodeFrame(b, linkVersion)
 		if err != nil {
 			panic(fmt.Sprintf("sim: a frame from %s to %s does not decode: %v", m.name, to.name, err))
 		}
@@ -224,6 +224,9 @@ func (m *masterNode) answer(f syncproto.Frame, then func(syncproto.Frame)) {
 		m.leadAsk(func(a *syncproto.Answer, err error) { then(session.AnswerTo(f, a, err)) })
 	}
 }
+
+// linkVersion is what masters speak with each other: a link greets nobody.
+const linkVersion = syncproto.MinVersion
 
 // authorPause is the wait before head office tries something again.
 const authorPause = 250 * time.Millisecond
