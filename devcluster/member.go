@@ -204,6 +204,14 @@ func (m *Member) API() (httpapi.Node, error) {
 	return n.API(), nil
 }
 
+// Hold holds the node at a version of the protocol, 0 for the newest, from its
+// next start on: it then acts as a program that knows no newer one.
+func (m *Member) Hold(protocol uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settings.Protocol = protocol
+}
+
 // Up reports whether the node runs.
 func (m *Member) Up() bool {
 	_, err := m.Node()

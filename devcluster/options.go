@@ -38,6 +38,7 @@ type Options struct {
 	Loss      float64            // 0..1, of packets between cities
 	Story     bool               // Run tells the story and ends
 	Progress  func(accounts int) // told how many sample accounts are decided, from several goroutines; may be nil
+	Protocol  uint16             // the version that every node is held at, see node.Settings; 0: the newest
 	Virtual   bool               // time is a synctest bubble's: no port outside the simulated WAN is opened
 }
 

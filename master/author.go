@@ -201,7 +201,7 @@ func (a *author) beAdmitted(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
 	defer cancel()
-	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: a.m.id.Cluster, Node: a.m.node, NextSeq: 1, Sent: a.m.millis()}
+	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: a.m.cfg.Protocol, Cluster: a.m.id.Cluster, Node: a.m.node, NextSeq: 1, Sent: a.m.millis()}
 	var f syncproto.Frame
 	err := a.m.retry(ctx, func() (err error) {
 		f, err = upstream{a.m}.Greet(ctx, h)

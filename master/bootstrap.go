@@ -8,7 +8,6 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
-	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // An Initial is what a new cluster begins with, beside its two territories, the
@@ -43,7 +42,7 @@ func (m *Master) Bootstrap(ctx context.Context, init Initial) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
-	if _, _, err := m.ledger.propose(ctx, ActivateEntry{Level: uint64(syncproto.MaxVersion)}); err != nil {
+	if _, _, err := m.ledger.propose(ctx, ActivateEntry{Level: uint64(m.cfg.Protocol)}); err != nil {
 		return err
 	}
 	for _, req := range init.requests(m) {

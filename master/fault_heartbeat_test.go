@@ -120,7 +120,7 @@ func newBareRaft(t *testing.T, host *wansim.Host, n int, ours bool) *bareRaft {
 		t.Fatal(err)
 	}
 	cfg := ledgerConfig{Address: string(b.addr), Dial: host.Dial}.withDefaults()
-	wire := &raft.NetworkTransportConfig{Stream: newStream(cfg, lis, nil, nil), MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: newRaftLogger(cfg.Logger)}
+	wire := &raft.NetworkTransportConfig{Stream: newStream(cfg, lis, nil), MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: newRaftLogger(cfg.Logger)}
 	b.calls = &heldCalls{out: make(chan raft.RPC), end: make(chan struct{})}
 	if ours {
 		own := newTransport(wire)

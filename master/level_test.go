@@ -1,10 +1,15 @@
 package master
 
 import (
+	"errors"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // named is mutation in version 2.
@@ -122,5 +127,73 @@ func TestAuthor_ATokenOfAnotherTimelineVouchesForNothing(t *testing.T) {
 		if got := rename(crm.Token{Timeline: uint32(timeline), Node: 9, Rev: rev, Seq: 1 << 40}, "Fjord Vest"); got != crm.Merged {
 			t.Errorf("of another node: %v", got)
 		}
+	})
+}
+
+// A master that does not know what the others have activated would decide
+// otherwise: it halts, and does not open the file again.
+func TestFSM_HaltsAtALevelItDoesNotKnow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "master.db")
+	open := func(level uint16) (*FSM, error) {
+		return OpenFSM(FSMConfig{Path: path, Store: store.Options{NoSync: true}, Level: level})
+	}
+	f, err := open(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := f.Apply(1, 1, mustEncode(t, ActivateEntry{2})); v.Err != nil {
+		t.Errorf("its own level: %v", v.Err)
+	}
+	if v := f.Apply(2, 1, mustEncode(t, ActivateEntry{3})); !errors.Is(v.Err, errHalted) {
+		t.Errorf("a level above its own: %+v", v)
+	}
+	if err := f.data.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []uint16{3, 1} {
+		f, err := open(level)
+		if err == nil {
+			f.Apply(2, 1, mustEncode(t, ActivateEntry{3}))
+			err = f.Close()
+		}
+		if want := map[uint16]crm.Code{3: "", 1: syncproto.CodeVersion}[level]; crm.CodeOf(err) != want {
+			t.Errorf("open as %d: %v, want code %q", level, err, want)
+		}
+	}
+}
+
+// The leader activates a level when the last master knows it, and not while one
+// is away that may not.
+func TestLevel_WaitsForEveryMaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		speaks := map[int]uint16{1: 1, 2: 1, 3: 1}
+		r := newRig(t, 3, func(n int, c *Config) { c.LogStore, c.Protocol = "bbolt", speaks[n] })
+		again := func(n int, version uint16) {
+			m := r.masters[n-1]
+			if !m.dead {
+				r.kill(m)
+			}
+			speaks[n] = version
+			r.start(m, n)
+			r.leader()
+			time.Sleep(10 * time.Second)
+		}
+		want := func(when string, level uint16) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			if got := r.leader().Status().Level; got != level {
+				t.Errorf("%s: level %d, want %d", when, got, level)
+			}
+		}
+		want("founded by the first release", 1)
+		again(1, 3)
+		again(2, 3)
+		want("one is of the first release", 1)
+		r.kill(r.masters[2])
+		want("one is away", 1)
+		again(3, 2)
+		want("the last is of the second release", 2)
+		again(3, 3)
+		want("all are of the third", 3)
 	})
 }

@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -45,6 +46,7 @@ type Config struct {
 
 	Preset   string         // of Raft's time-outs: "region", the default, or "wide"
 	LogStore string         // "wal", the default, "bbolt", or "memory" in tests
+	Protocol uint16         // the newest version to speak and to activate; default syncproto.MaxVersion
 	Gossip   *gossip.Config // nil: this master does not gossip
 
 	Now     func() time.Time    // default time.Now
@@ -65,6 +67,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Protocol = cmp.Or(c.Protocol, syncproto.MaxVersion)
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
@@ -83,6 +86,8 @@ func (c Config) validate() error {
 		return errors.New("config: Listen and Dial must be set")
 	case c.SyncAddress == "" || c.RaftAddress == "":
 		return errors.New("config: SyncAddress and RaftAddress must be set")
+	case c.Protocol > syncproto.MaxVersion:
+		return fmt.Errorf("config: protocol %d is newer than this program, which speaks %d to %d", c.Protocol, syncproto.MinVersion, syncproto.MaxVersion)
 	}
 	return nil
 }
@@ -106,8 +111,9 @@ type Master struct {
 	reports reports
 	changes store.Subscribers
 	lag     lag
-	failed  chan error // capacity 1: why the ledger stopped
-	randMu  sync.Mutex // protects cfg.Rand
+	joining chan struct{} // holds a token for each open connection of a node that wants to join
+	failed  chan error    // capacity 1: why the ledger stopped
+	randMu  sync.Mutex    // protects cfg.Rand
 }
 
 // Open opens the files, starts Raft and listens on both ports. Nothing is
@@ -118,7 +124,7 @@ func Open(cfg Config) (*Master, error) {
 	}
 	cfg = cfg.withDefaults()
 	m := &Master{cfg: cfg, id: cfg.Node.Identity, node: crm.NodeID(cfg.Node.Identity.Node), log: cfg.Logger,
-		clock: &syncproto.Clock{Now: cfg.Now}, failed: make(chan error, 1)}
+		clock: &syncproto.Clock{Now: cfg.Now}, joining: make(chan struct{}, maxJoins), failed: make(chan error, 1)}
 	m.author, m.links = newAuthor(m), newLinks(m)
 	if err := m.open(); err != nil {
 		return nil, fmt.Errorf("open master: %w", errors.Join(err, m.Close()))
@@ -127,7 +133,7 @@ func Open(cfg Config) (*Master, error) {
 }
 
 func (m *Master) open() (err error) {
-	m.tls = auth.JoinServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNSync, auth.ALPNJoin)
+	m.tls = auth.JoinServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNSync, auth.ALPNLink, auth.ALPNJoin)
 	if m.lis, err = m.cfg.Listen(ListenSync); err != nil {
 		return fmt.Errorf("listen for replicas at %s: %w", m.cfg.SyncAddress, err)
 	}
@@ -145,12 +151,12 @@ func (m *Master) open() (err error) {
 
 func (m *Master) sessionConfig() session.Config {
 	return session.Config{
-		Cluster: m.id.Cluster, DB: m.ledger.db(), Upstream: upstream{m}, Head: m.ledger.head, Changed: m.ledger.changed,
+		Cluster: m.id.Cluster, DB: m.ledger.db(), Protocol: m.cfg.Protocol, Upstream: upstream{m}, Head: m.ledger.head, Changed: m.ledger.changed,
 		Leader: func() (crm.NodeID, bool) {
 			id, _, self := m.ledger.leader()
 			return nodeOf(id), self
 		},
-		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
+		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
 		Observe: m.cfg.Metrics.sessions(),
 	}
 }
@@ -161,7 +167,7 @@ func (m *Master) ledgerConfig() ledgerConfig {
 		Listen: func() (net.Listener, error) { return m.cfg.Listen(ListenRaft) }, Dial: m.cfg.Dial,
 		Server: auth.ServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNRaft),
 		Client: auth.ClientTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ExpectMaster, auth.ALPNRaft),
-		Preset: preset(m.cfg.Preset), Log: logKind(m.cfg.LogStore), Now: m.cfg.Now, Logger: m.log,
+		Preset: preset(m.cfg.Preset), Log: logKind(m.cfg.LogStore), Protocol: m.cfg.Protocol, Now: m.cfg.Now, Logger: m.log,
 		Fatal: m.fatal, Observe: m.cfg.Metrics.observer(),
 	}
 	if m.cfg.tune != nil {
@@ -234,70 +240,41 @@ func (m *Master) Close() error {
 	return errors.Join(errs...)
 }
 
-// strangers is how many connections may be in their handshake at once.
-const strangers = 256
-
 // accept serves connections to the sync port until ctx ends, and then waits for
 // them.
 func (m *Master) accept(ctx context.Context) error {
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	stop := context.AfterFunc(ctx, func() { m.lis.Close() })
-	defer stop()
-	room := make(chan struct{}, strangers)
-	for {
-		raw, err := m.lis.Accept()
-		if err != nil {
-			return fmt.Errorf("accept replicas: %w", err)
-		}
-		select {
-		case room <- struct{}{}:
-		case <-ctx.Done():
-			return raw.Close()
-		}
-		serving.Go(func() { m.serve(ctx, raw, func() { <-room }) })
-	}
+	return session.Door{TLS: m.tls, Protocol: m.cfg.Protocol, Serve: m.serve, Failed: func(from net.Addr, err error) {
+		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
+		m.log.Debug("a handshake failed", "from", from, "error", err)
+	}}.Accept(ctx, m.lis)
 }
 
 // serve gives a connection to whom its certificate and protocol call for.
-func (m *Master) serve(ctx context.Context, raw net.Conn, shaken func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c := tls.Server(raw, m.tls)
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
-	defer c.Close()
-
-	err := m.shake(ctx, c)
-	shaken()
-	if err != nil {
-		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
-		m.log.Debug("a handshake failed", "from", raw.RemoteAddr(), "error", err)
-		return
-	}
+func (m *Master) serve(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
 	state := c.ConnectionState()
-	conn := syncproto.NewConn(c)
-	defer conn.Close()
 	if state.NegotiatedProtocol == auth.ALPNJoin {
 		m.serveJoin(ctx, c, conn)
 		return
 	}
 	id, err := auth.PeerIdentity(state)
-	if err != nil {
-		m.log.Debug("a peer has no identity", "from", raw.RemoteAddr(), "error", err)
-		return
-	}
-	if id.Role == auth.RoleMaster {
+	switch {
+	case err != nil:
+		m.log.Debug("a peer has no identity", "from", c.RemoteAddr(), "error", err)
+	case id.Role == auth.RoleMaster:
 		m.serveMaster(ctx, conn, id)
-		return
+	case state.NegotiatedProtocol == auth.ALPNLink:
+		err := m.server.ServeRelay(ctx, conn, id, upstream{m})
+		m.log.Debug("a relay hung up", "node", id.Node, "error", err)
+	default:
+		m.server.Serve(ctx, c, conn, id)
 	}
-	m.server.Serve(ctx, c, conn, id)
 }
 
-func (m *Master) shake(ctx context.Context, c *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	return c.HandshakeContext(ctx)
+// newConn returns a Conn that offers no newer version than this master speaks.
+func (m *Master) newConn(c net.Conn) *syncproto.Conn {
+	conn := syncproto.NewConn(c)
+	conn.Limit(m.cfg.Protocol)
+	return conn
 }
 
 // standing reads where a node stands.

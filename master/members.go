@@ -306,6 +306,9 @@ func (m *Master) memberLoop(ctx context.Context) error {
 		if err := m.tendMembers(ctx); err != nil {
 			m.log.Debug("the masters' configuration was not changed", "error", err)
 		}
+		if err := m.tendLevel(ctx); err != nil {
+			m.log.Debug("no newer version was activated", "error", err)
+		}
 	})
 }
 

@@ -53,22 +53,23 @@ const (
 
 // A ledgerConfig says how this master takes part in the one order of decisions.
 type ledgerConfig struct {
-	Dir     string                                                   // holds master.db and raft/; created if absent
-	ID      raft.ServerID                                            // "node-<number>", for ever; see serverID
-	Address string                                                   // where other masters dial this one; opaque
-	Listen  func() (net.Listener, error)                             // accepts what they dial
-	Dial    func(ctx context.Context, addr string) (net.Conn, error) // reaches another master's Address
-	Server  *tls.Config                                              // layered over Listen; nil: plain, in tests
-	Client  *tls.Config                                              // layered over Dial; nil: plain, in tests
-	Preset  preset                                                   // "" is region
-	Log     logKind                                                  // "" is wal
-	Memory  *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
-	Now     func() time.Time                                         // nil: time.Now; stamps nothing, measures only
-	Logger  *slog.Logger                                             // nil: discards
-	OpenLog func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
-	Tune    func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
-	Fatal   func(error)                                              // must end the process; called at most once
-	Observe observer                                                 //
+	Dir      string                                                   // holds master.db and raft/; created if absent
+	ID       raft.ServerID                                            // "node-<number>", for ever; see serverID
+	Address  string                                                   // where other masters dial this one; opaque
+	Listen   func() (net.Listener, error)                             // accepts what they dial
+	Dial     func(ctx context.Context, addr string) (net.Conn, error) // reaches another master's Address
+	Server   *tls.Config                                              // layered over Listen; nil: plain, in tests
+	Client   *tls.Config                                              // layered over Dial; nil: plain, in tests
+	Preset   preset                                                   // "" is region
+	Log      logKind                                                  // "" is wal
+	Protocol uint16                                                   // the newest level to take part in; 0: syncproto.MaxVersion
+	Memory   *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
+	Now      func() time.Time                                         // nil: time.Now; stamps nothing, measures only
+	Logger   *slog.Logger                                             // nil: discards
+	OpenLog  func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
+	Tune     func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
+	Fatal    func(error)                                              // must end the process; called at most once
+	Observe  observer                                                 //
 
 	CommitEvery       time.Duration // longest an evaluated entry stays uncommitted in bbolt; 0 is 20 ms
 	StallAfter        time.Duration // a disk that takes longer is broken; 0 is 10 s
@@ -256,7 +257,7 @@ func (l *ledger) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("listen for masters at %s: %w", l.cfg.Address, err)
 	}
-	l.stream = newStream(l.cfg, lis, l.vote, l.giveSeed)
+	l.stream = newStream(l.cfg, lis, &calls{vote: l.vote, seed: l.giveSeed, log: l.logFor, timeline: l.timeline})
 	config := l.cfg.raftConfig()
 	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
@@ -368,6 +369,13 @@ func (l *ledger) leaderChanged() <-chan struct{} {
 // db returns the decided records as of the last bbolt commit. A snapshot from
 // the leader may replace what is in it at any time.
 func (l *ledger) db() *store.DB { return l.data }
+
+// timeline returns the timeline if the masters were restored, 0 if they never
+// were, and whether this master has no data yet.
+func (l *ledger) timeline() (restored uint64, empty bool) {
+	p := l.fsm.published()
+	return p.restored, p.rev == 0
+}
 
 // head returns the last Rev committed to bbolt.
 func (l *ledger) head() crm.Rev { return l.fsm.published().rev }

@@ -29,7 +29,7 @@ type fsm struct {
 
 func newFSM(cfg ledgerConfig, data *store.DB, watch *watchdog, fatal func(error)) (*fsm, error) {
 	o := cfg.Observe
-	core, err := loadFSM(FSMConfig{Now: cfg.Now, Logger: cfg.Logger, Fatal: fatal, Watch: watch.watch,
+	core, err := loadFSM(FSMConfig{Level: cfg.Protocol, Now: cfg.Now, Logger: cfg.Logger, Fatal: fatal, Watch: watch.watch,
 		Observe: FSMObserver{Commit: o.Commit, Frozen: o.Frozen, Panicked: o.Panicked, Diverged: o.Diverged}}, data)
 	return &fsm{FSM: core, every: cfg.CommitEvery, observe: o, work: make(chan struct{}, 1)}, err
 }

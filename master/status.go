@@ -19,8 +19,11 @@ type Status struct {
 	Trouble  string      `json:"trouble,omitempty"` // why it is not ready
 	Leader   crm.NodeID  `json:"leader,omitempty"`
 	Leads    bool        `json:"leads"`
+	Level    uint16      `json:"level"` // the version of the protocol that the log has activated
 	Timeline uint64      `json:"timeline,omitempty"`
-	Head     crm.Rev     `json:"head"`           // committed here
+	Head     crm.Rev     `json:"head"`   // committed here
+	Backup   crm.Rev     `json:"backup"` // what the last announced backup holds; 0: there is none
+	BackupAt time.Time   `json:"backup_at,omitzero"`
 	AsOf     time.Time   `json:"as_of,omitzero"` // everything decided by then is committed here
 	Seq      crm.Seq     `json:"seq"`            // of this master's newest decided edit
 	Sessions int         `json:"sessions"`       // replicas connected here
@@ -51,7 +54,17 @@ func (m *Master) Status() Status {
 	s.Ready = s.Trouble == ""
 	err := m.ledger.db().View(func(tx *store.Tx) (err error) {
 		f, err := m.freshness(tx)
+		if err != nil {
+			return err
+		}
 		s.Timeline, s.Seq = f.Timeline, f.Seq
+		if s.Level, err = session.LevelIn(tx); err != nil {
+			return err
+		}
+		b, err := session.BackupIn(tx)
+		if b.Rev != 0 {
+			s.Backup, s.BackupAt = b.Rev, time.UnixMilli(b.Millis).UTC()
+		}
 		return err
 	})
 	if err != nil && s.Trouble == "" {

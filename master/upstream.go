@@ -228,5 +228,5 @@ func (m *Master) dialMaster(ctx context.Context, to crm.NodeID) (*syncproto.Conn
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return syncproto.NewConn(c), nil
+	return m.newConn(c), nil
 }

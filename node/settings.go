@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // Settings are what an admin chooses for a node. A YAML file has the same keys
@@ -25,9 +26,11 @@ type Settings struct {
 	Dir         string    `yaml:"dir"`          // the node's directory; default ./tradepost-data
 	Listen      Addresses `yaml:"listen"`       // where this node listens
 	Advertise   Addresses `yaml:"advertise"`    // where others reach it; empty: as in Listen
-	Masters     []string  `yaml:"masters"`      // sync addresses to try beside those known from joining
+	Masters     []string  `yaml:"masters"`      // sync addresses of masters and relays to try beside those known from joining
+	Relay       bool      `yaml:"relay"`        // a replica that serves others at its sync address
 	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
 	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
+	Protocol    uint16    `yaml:"protocol"`     // holds the node at an older version of the protocol, as a brake in an upgrade; 0 (default): the newest
 	City        string    `yaml:"city"`         // shown beside the node
 	Country     string    `yaml:"country"`      // ISO 3166 code, beside the city
 	LogLevel    string    `yaml:"log_level"`    // debug, info (default), warn, error
@@ -45,7 +48,7 @@ type Scrub struct {
 
 // Addresses are host:port pairs. An empty Gossip switches gossip off.
 type Addresses struct {
-	Sync   string `yaml:"sync"`   // masters: replicas and joining nodes connect here
+	Sync   string `yaml:"sync"`   // masters and relays: replicas connect here, at masters joining nodes too
 	Raft   string `yaml:"raft"`   // masters: among each other
 	HTTP   string `yaml:"http"`   // people, programs, Prometheus
 	Gossip string `yaml:"gossip"` // discovery, UDP and TCP
@@ -141,6 +144,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.Scrub.Every > 0 && s.Scrub.MBPerSecond < 1 {
 		return badSetting("scrub.mb_per_second", "%d is not 1 or more", s.Scrub.MBPerSecond)
+	}
+	if s.Protocol > syncproto.MaxVersion {
+		return badSetting("protocol", "%d is newer than this program, which speaks %d to %d; leave it out for the newest", s.Protocol, syncproto.MinVersion, syncproto.MaxVersion)
 	}
 	return s.validateAddresses()
 }

@@ -49,7 +49,7 @@ func TestSettings_BadInput(t *testing.T) {
 		})
 	}
 	for item, edit := range map[string]func(*Settings){
-		"dir": func(s *Settings) { s.Dir = "" }, "preset": func(s *Settings) { s.Preset = "moon" }, "raft_log": func(s *Settings) { s.RaftLog = "tape" },
+		"dir": func(s *Settings) { s.Dir = "" }, "preset": func(s *Settings) { s.Preset = "moon" }, "raft_log": func(s *Settings) { s.RaftLog = "tape" }, "protocol": func(s *Settings) { s.Protocol = 99 },
 		"log_level": func(s *Settings) { s.LogLevel = "loud" }, "log_format": func(s *Settings) { s.LogFormat = "xml" },
 		"listen.http": func(s *Settings) { s.Listen.HTTP = "nowhere" }, "advertise.raft": func(s *Settings) { s.Advertise.Raft = "a:b:c" },
 		"listen.sync": func(s *Settings) { s.Listen.Sync = "127.0.0.1:99999" }, "listen.raft": func(s *Settings) { s.Listen.Raft = "127.0.0.1:-1" },

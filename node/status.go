@@ -33,7 +33,10 @@ type Status struct {
 type MasterStatus struct {
 	Leader   crm.NodeID        `json:"leader,omitempty"` // 0: none is known
 	Leads    bool              `json:"leads"`
+	Level    uint16            `json:"level"`    // the version of the protocol that the masters have activated
 	Sessions int               `json:"sessions"` // replicas connected to this master
+	Backup   crm.Rev           `json:"backup"`   // what the last announced backup holds; 0: there is none
+	BackupAt time.Time         `json:"backup_at,omitzero"`
 	Store    StoreStatus       `json:"store"`
 	Raft     master.RaftStatus `json:"raft"`
 }
@@ -59,6 +62,7 @@ type ReplicaStatus struct {
 	RTTMillis       float64           `json:"rtt_ms,omitempty"`    // to the master; 0: unmeasured
 	OffsetMillis    float64           `json:"offset_ms,omitempty"` // how far the master's clock is ahead
 	Cursor          crm.Rev           `json:"cursor"`              // the base holds everything up to here
+	Protocol        uint16            `json:"protocol,omitempty"`  // the version spoken with the master last
 	Decided         crm.Seq           `json:"decided"`             // this node's edits up to here are decided
 	Outbox          OutboxStatus      `json:"outbox"`
 	Verified        crm.Rev           `json:"verified"`                   // the last Rev at which digests were compared and equal
@@ -101,7 +105,7 @@ func (n *Node) Status(context.Context) (Status, error) {
 func (s *Status) ofMaster(m master.Status) {
 	s.Timeline, s.Head, s.AsOf, s.Seq = m.Timeline, m.Head, m.AsOf, m.Seq
 	st := m.Store
-	s.MasterStatus = &MasterStatus{Leader: m.Leader, Leads: m.Leads, Sessions: m.Sessions, Raft: m.Raft, Store: StoreStatus{
+	s.MasterStatus = &MasterStatus{Leader: m.Leader, Leads: m.Leads, Level: m.Level, Sessions: m.Sessions, Backup: m.Backup, BackupAt: m.BackupAt, Raft: m.Raft, Store: StoreStatus{
 		Bytes: st.Bytes, FreePages: st.FreePages, OpenReads: st.OpenReads, Commits: st.Commits,
 		LastCommitMillis: milliseconds(st.LastCommit), MaxCommitMillis: milliseconds(st.MaxCommit),
 		MeanCommitMillis: milliseconds(st.TotalCommit / time.Duration(max(st.Commits, 1))),
@@ -112,7 +116,7 @@ func (s *Status) ofReplica(r replica.Status) {
 	s.Timeline, s.Head, s.AsOf, s.Seq = r.Timeline, r.Head, r.AsOf, r.Seq
 	s.ReplicaStatus = &ReplicaStatus{
 		Connected: r.Connected, Master: r.Master, Trouble: r.Trouble, Code: r.Code, RTTMillis: milliseconds(r.RTT), OffsetMillis: milliseconds(r.Offset),
-		Cursor: r.Cursor, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, SuspectSince: r.SuspectSince, SuspectBuckets: r.SuspectBuckets, Stuck: r.Stuck,
+		Cursor: r.Cursor, Protocol: r.Protocol, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, SuspectSince: r.SuspectSince, SuspectBuckets: r.SuspectBuckets, Stuck: r.Stuck,
 		Repaired: r.Repaired, RepairedRecords: r.RepairedRecords, Damage: r.Damage, Staged: r.Staged, Target: r.Target,
 	}
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // An ID says which node this is.
@@ -29,6 +31,10 @@ type Config struct {
 	TLS     *tls.Config                                              // client side of the session; nil speaks plainly, for tests
 	Dial    func(ctx context.Context, addr string) (net.Conn, error) // opens a transport to host:port
 	Masters func() []string                                          // host:port of masters to try, nearest first; those a master named come after
+
+	Protocol uint16 // the newest version to speak; default syncproto.MaxVersion
+
+	Relay *Relay // nil: this node serves no other
 
 	Now     func() time.Time // default time.Now
 	Rand    io.Reader        // of the jitter; default crypto/rand
@@ -51,6 +57,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.DialTimeout, 10*time.Second)
 	setDefault(&c.CompactEvery, time.Minute)
 	setDefault(&c.KeepTail, 14*24*time.Hour)
+	c.Protocol = cmp.Or(c.Protocol, syncproto.MaxVersion)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -80,8 +87,10 @@ func (c Config) validate() error {
 		return errors.New("config: ID needs cluster, site and node")
 	case c.Dial == nil || c.Masters == nil:
 		return errors.New("config: Dial and Masters must be set")
+	case c.Protocol > syncproto.MaxVersion:
+		return errors.New("config: Protocol is newer than this program")
 	case c.HeartbeatEvery < 0 || c.BackoffMin < 0 || c.BackoffMax < c.BackoffMin || c.DialTimeout < 0 || c.CompactEvery < 0 || c.KeepTail < 0:
 		return errors.New("config: a duration is negative, or BackoffMax is below BackoffMin")
 	}
-	return nil
+	return c.Relay.validate()
 }

@@ -46,6 +46,7 @@ func (r *Replica) diverged(d *divergence) error {
 		r.cfg.Metrics.mismatch.Add(float64(len(fresh)))
 	}
 	r.cfg.Metrics.resync.WithLabelValues(reason).Inc()
+	r.dismiss("this relay's base differs from the masters'")
 	r.cfg.Logger.Error("ALARM: the base differs from the masters; what differs is fetched again", "territories", fresh, "cause", d.what, "cursor", r.position().rev)
 	return nil
 }
@@ -97,7 +98,8 @@ func (r *Replica) met(err error) error {
 	return err
 }
 
-// damaged makes the bucket of a damaged record suspect.
+// damaged makes the bucket of a damaged record suspect. What is in none is
+// dropped: a tombstone, which a branch that was filled later has not either.
 func (r *Replica) damaged(d *store.Damage) error {
 	if r.knownDamaged(d.Record) {
 		return nil
@@ -108,14 +110,29 @@ func (r *Replica) damaged(d *store.Damage) error {
 		found, ok, err = locate(tx, d.Record)
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case ok:
+		return r.diverged(&divergence{found: found, what: fmt.Sprintf("%s: %v", d.Record, d)})
 	}
-	if !ok {
-		r.spoil(fmt.Sprintf("%s: %v", d.Record, d))
-		return nil
+	return r.dropDamaged(d.Record, d.Error())
+}
+
+// dropDamaged drops a tombstone that cannot be read, or what is left of a record.
+func (r *Replica) dropDamaged(k store.RecordKey, what string) error {
+	err := r.base.Update(func(tx *store.Tx) error {
+		if _, err := tx.Record(k.Entity, k.ID); crm.CodeOf(err) != crm.CodeCorrupt {
+			return errors.Join(err, errNothing)
+		}
+		_, err := tx.Drop(k.Entity, k.ID)
+		return err
+	})
+	if errors.Is(err, errNothing) {
+		return nil // it was mended meanwhile
 	}
-	return r.diverged(&divergence{found: found, what: fmt.Sprintf("%s: %v", d.Record, d)})
+	r.cfg.Logger.Error("ALARM: a damaged tombstone is dropped", "record", k, "cause", what, "error", err)
+	return err
 }
 
 // spoil notes damage to the base that is in no territory's records: it can only
@@ -193,9 +210,13 @@ func (r *Replica) resetBase() error {
 	if err := empty.Close(); err != nil {
 		return err
 	}
+	if err := r.journal.Update(markTail); err != nil {
+		return err
+	}
 	if err := r.base.Replace(path); err != nil {
 		return err
 	}
+	r.dismiss("this relay's base begins anew")
 	r.change(func(l *link) { l.heads, l.head, l.asOf = nil, 0, time.Time{} })
 	r.advance(func(p *position) { *p = position{last: p.last} })
 	r.mu.Lock()

@@ -27,7 +27,7 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 			return nil, err
 		}
 	}
-	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
+	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: r.cfg.Protocol, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
 	err := r.journal.View(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
 			id, err := j.Identity()
@@ -102,7 +102,7 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 		if err := r.tolerate(r.trimTail(j, w.Backup)); err != nil {
 			return err
 		}
-		return errors.Join(j.SetIdentity(id), j.SetMeta(metaContact, []byte{1}))
+		return errors.Join(j.SetIdentity(id), setNumber(j, metaSpoken, uint64(w.Proto)), j.SetMeta(metaContact, []byte{1}))
 	})
 	if err != nil || moved == nil {
 		return err
@@ -175,7 +175,7 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	r.pos.timeline = w.Timeline
 	r.mu.Unlock()
 	r.change(func(l *link) {
-		l.talk, l.trouble, l.backup = t, nil, w.Backup
+		l.talk, l.trouble, l.backup, l.spoken = t, nil, w.Backup, w.Proto
 		l.masters = w.Masters
 		l.heads = nil
 	})

@@ -19,6 +19,7 @@ type link struct {
 	asOf                      time.Time     // when the base was known to be a master's head; zero: never
 	heads                     []headAt      // heads above the Cursor, ascending
 	backup                    crm.Rev       // what the masters' backup covers
+	spoken                    uint16        // version of the protocol; 0: there was no session yet
 	avoid                     string        // address of a master that did not cure a divergence: tried last
 	repaired, repairedRecords int           // territories, and records that their repairs changed, since Open
 	verified                  crm.Rev       // the last Rev at which digests were compared and equal

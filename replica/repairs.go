@@ -47,6 +47,7 @@ func (p *pull) ask() (*syncproto.Repair, error) {
 		return nil, q.resend(wants)
 	}
 	if len(wants) > syncproto.MaxWants {
+		p.r.cfg.Logger.Error("ALARM: the base differs from the masters in so many territories that it is fetched anew", "territories", len(wants))
 		return nil, errors.Join(&divergence{found: wants, what: "too many territories differ to be repaired one by one; the base is fetched anew"}, p.r.resetBase())
 	}
 	p.drop()
@@ -105,7 +106,7 @@ func (p *pull) judge(c *change, err error) error {
 	case diverged:
 		return p.reject(d)
 	case err != nil:
-		return err
+		return p.r.met(err)
 	}
 	return p.kept()
 }

@@ -9,16 +9,23 @@ import (
 
 // ScrubBase is one step of a background verification of the base, as
 // [store.DB.Scrub] describes it. What is damaged in a territory's records is made
-// suspect, and fetched again from a master; damage elsewhere means that the base
-// is fetched anew. It returns how many findings there were.
+// suspect, and fetched again from a master; a damaged tombstone is dropped; damage
+// elsewhere means that the base is fetched anew. It returns how many findings there were.
 func (r *Replica) ScrubBase(ctx context.Context, from []byte, budget int) (next []byte, n int, err error) {
+	r.measureSuspicion()
 	next, found, err := r.base.Scrub(ctx, from, budget)
 	if len(found) == 0 {
 		return next, 0, err
 	}
 	r.cfg.Metrics.damage.WithLabelValues("base").Add(float64(len(found)))
 	for _, f := range found {
-		if f.Territory == 0 {
+		switch {
+		case f.Territory != 0:
+		case f.Record != store.RecordKey{}:
+			if lost := r.dropDamaged(f.Record, "scrub: "+f.Detail); lost != nil {
+				return from, len(found), lost
+			}
+		default:
 			r.spoil("scrub: " + f.String())
 		}
 	}

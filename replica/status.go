@@ -20,6 +20,7 @@ type Status struct {
 	RTT    time.Duration `json:"rtt_ns"`
 	Offset time.Duration `json:"offset_ns"` // how far the master's clock is ahead
 
+	Protocol   uint16    `json:"protocol"` // the version spoken with the masters last
 	Timeline   uint64    `json:"timeline"`
 	Cursor     crm.Rev   `json:"cursor"`
 	Head       crm.Rev   `json:"head"` // of the masters, as far as heard
@@ -53,7 +54,7 @@ func (r *Replica) Status() Status {
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
 	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
-		Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
+		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
 		Verified: l.verified, Repaired: l.repaired, RepairedRecords: l.repairedRecords, Damage: cmp.Or(r.journalDamage, r.spoiled), Staged: p.staged, Target: p.target}
 	for _, at := range r.suspicions {
 		s.Suspect = append(s.Suspect, at.territory)

@@ -147,15 +147,16 @@ func (r *Replica) measureSuspicion() {
 	r.cfg.Metrics.suspectAge.Set(age.Seconds())
 }
 
-// locate returns the bucket that the feed says a live record is in. It reads the
-// feed's keys of all territories. ok is false if no row leads to the record.
+// locate returns the bucket that a live record is in as the feed lists it. It
+// reads the feed's keys of all territories. ok is false if no row leads to the
+// record.
 func locate(tx *store.Tx, k store.RecordKey) (found buckets, ok bool, err error) {
 	for t := range tx.Territories() {
-		for e, err := range tx.Feed(t, 0) {
+		for in, err := range tx.BucketRecords(t, tx.BucketOf(k.ID)) {
 			if err != nil {
 				return nil, false, err
 			}
-			if !e.Left && e.Entity == k.Entity && e.ID == k.ID {
+			if in == k {
 				found = buckets{}
 				found.addBucket(t, tx.BucketOf(k.ID))
 				return found, true, nil

@@ -19,8 +19,10 @@ const (
 // An outflow says when a replica is sent what: batches and questions. It is the
 // half of a conversation that comes down, and belongs to one goroutine.
 type outflow struct {
-	srv  *Server
-	feed *Feed
+	srv    *Server
+	feed   *Feed
+	spoken uint16 // the version of the session
+	most   uint16 // the newest that both sides know
 
 	read   bool      // a batch was read
 	head   crm.Rev   // its To
@@ -32,7 +34,9 @@ type outflow struct {
 }
 
 func newOutflow(s *Server, site string, h *syncproto.Hello, w *syncproto.Welcome, now time.Time) outflow {
-	return outflow{srv: s, feed: NewFeed(&s.rosters, site, h, w), beatAt: now, repairs: repairs{left: repairBurst, at: now}}
+	f := NewFeed(&s.rosters, site, h, w)
+	f.server = s.cfg.Relay
+	return outflow{srv: s, feed: f, spoken: w.Proto, most: min(h.ProtoMax, s.cfg.Protocol), beatAt: now, repairs: repairs{left: repairBurst, at: now}}
 }
 
 // due returns what is to be sent now: a question, and at most one batch.
@@ -40,6 +44,9 @@ func (o *outflow) due(now time.Time) ([]syncproto.Frame, error) {
 	var out []syncproto.Frame
 	if !now.Before(o.beatAt) {
 		o.beatAt = now.Add(heartbeatEvery)
+		if err := o.current(); err != nil {
+			return nil, err
+		}
 		out = append(out, &syncproto.Heartbeat{T1: now.UnixMilli(), Head: o.srv.cfg.Head()})
 	}
 	if r := o.repairs.due(now); r != nil {
@@ -51,6 +58,24 @@ func (o *outflow) due(now time.Time) ([]syncproto.Frame, error) {
 	}
 	return out, err
 }
+
+// current returns errOutdated once the log has activated a newer version than the
+// session's that both sides know.
+func (o *outflow) current() error {
+	if o.spoken >= o.most {
+		return nil
+	}
+	return o.srv.cfg.DB.View(func(tx *store.Tx) error {
+		level, err := LevelIn(tx)
+		if err == nil && min(level, o.most) > o.spoken {
+			err = errOutdated
+		}
+		return err
+	})
+}
+
+// catchesUp reports whether the next batch may be one of many.
+func (o *outflow) catchesUp() bool { return !o.read || o.more }
 
 // batch returns the next batch if it must go now. What it returns counts as
 // sent.
@@ -64,6 +89,9 @@ func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
 		b, err = o.feed.Next(tx)
 		return err
 	})
+	if crm.CodeOf(err) == crm.CodeCorrupt && o.srv.cfg.Damaged != nil {
+		o.srv.cfg.Damaged(err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
+	"github.com/tradepost-crm/tradepost/crm/report"
 	"github.com/tradepost-crm/tradepost/master"
 	"github.com/tradepost-crm/tradepost/replica"
 	"github.com/tradepost-crm/tradepost/session"
@@ -35,7 +38,7 @@ type mender struct {
 	log     bytes.Buffer
 	reg     *prometheus.Registry
 	batches []*syncproto.Batch // that the master sent
-	bytes   int // of frames that the master sent
+	bytes   int                // of frames that the master sent
 }
 
 // newMender returns a branch with so many accounts, equal to the master.
@@ -521,7 +524,7 @@ func TestRepair_FoldsPendingEditsAgain(t *testing.T) {
 	m := newMender(t, 20)
 	r := m.someAccount()
 	m.hangUp()
-	mine := m.commit(crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: r.Token(), Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("mine")}}})
+	mine := m.commit(crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: r.Stamp.Rev}, Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("mine")}}})
 	m.tamper(func(tx *bolt.Tx) error {
 		v := bytes.Clone(live(tx, r.Entity).Get(r.ID[:]))
 		v[len(v)-1] ^= 1
@@ -620,6 +623,40 @@ func TestRepair_OfABaseDamagedElsewhere(t *testing.T) {
 	}
 	if s := m.branch.Status(); s.Damage != "" || m.scrub() != 0 {
 		t.Errorf("afterwards: %+v", s)
+	}
+}
+
+// A damaged tombstone is dropped, whoever meets it.
+func TestRepair_OfATombstone(t *testing.T) {
+	for _, scrub := range []bool{true, false} {
+		m := newMender(t, 10)
+		r := m.someAccount()
+		m.office(crm.Op{Kind: crm.OpDelete, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: m.fsm.Head()}})
+		m.must(m.pass(time.Second))
+		m.equal()
+		m.tamper(func(tx *bolt.Tx) error {
+			dead := tx.Bucket([]byte("dead"))
+			key := append(binary.BigEndian.AppendUint16(nil, uint16(r.Entity)), r.ID[:]...)
+			v := bytes.Clone(dead.Get(key))
+			v[len(v)-1] ^= 1
+			return dead.Put(key, v)
+		})
+		m.must(m.connect())
+		m.forget()
+		if scrub && m.scrub() != 1 {
+			t.Error("the scrub found nothing")
+		}
+		if !scrub {
+			_, err := m.branch.Read(t.Context(), crm.Demand{}, func(rd *store.Reader) error { _, err := rd.Record(r.Entity, r.ID); return err })
+			if crm.CodeOf(err) != crm.CodeCorrupt {
+				t.Errorf("read: %v", err)
+			}
+		}
+		m.must(m.pass(time.Second))
+		m.equal()
+		if m.alarms() != 1 || m.count("↑repair") > 0 || m.branch.Status().Damage != "" {
+			t.Errorf("%d alarms, %v, %+v", m.alarms(), m.world.log, m.branch.Status())
+		}
 	}
 }
 
@@ -742,7 +779,7 @@ func TestRepair_OfAWrongMaster(t *testing.T) {
 		return live(tx, w.Entity).Put(w.ID[:], sealed(w))
 	}))
 	m.must(db.Close())
-	edit := crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: r.Token(), Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("news")}}}
+	edit := crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: r.Stamp.Rev}, Cells: []crm.Input{{Field: accDescription, Value: crm.TextValue("news")}}}
 
 	sound, err := m.fsm.Accumulator()
 	m.must(err)
@@ -817,5 +854,150 @@ func TestRepair_OfWhatACheckFound(t *testing.T) {
 	m.equal()
 	if n := m.counter("tradepost_state_repaired_records_total"); n != 1 {
 		t.Errorf("%v records repaired", n)
+	}
+}
+
+// Damage of every kind, edits on both sides, cuts and restarts in any order: in the
+// end the branch is the master's equal, and nothing is lost.
+func TestRepair_InAnyOrder(t *testing.T) {
+	repairs := 0
+	for seed := range byte(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := newMender(t, 60)
+			m.rand = rand.NewChaCha8([32]byte{seed, 1})
+			pick := rand.New(rand.NewChaCha8([32]byte{seed, 2}))
+			var mine []crm.Seq
+			for range 25 {
+				switch pick.IntN(8) {
+				case 0, 1:
+					m.office(withCell(m.create(catalog.Account, accName, crm.TextValue("office"), accTerr, crm.TextValue("north")), bulky))
+				case 2:
+					r := m.anAccount(pick)
+					m.office(crm.Op{Kind: crm.OpPatch, Entity: r.Entity, Record: r.ID, Seen: crm.Token{Rev: m.fsm.Head()}, Cells: []crm.Input{{Field: accName, Value: crm.TextValue("renamed")}}})
+				case 3:
+					mine = append(mine, m.commit(m.account("branch")))
+				case 4:
+					m.scrub()
+				case 5:
+					m.hangUp()
+				default:
+					m.rot(pick)
+				}
+				if m.up == nil && pick.IntN(2) == 0 {
+					m.must(m.connect())
+				}
+				if m.up != nil {
+					if err := m.pass(time.Duration(pick.IntN(1000)) * time.Millisecond); err != nil {
+						m.hangUp()
+					}
+				}
+			}
+			m.scrub()
+			m.must(m.connect())
+			m.must(m.pass(time.Minute))
+			if n := m.scrub(); n > 0 {
+				t.Errorf("%d findings are left", n)
+			}
+			m.equal()
+			for _, seq := range mine {
+				if o, ok, err := m.branch.Outcome(seq); err != nil || !ok || o.Kind != crm.Accepted {
+					t.Errorf("edit %d: %+v %v %v", seq, o, ok, err)
+				}
+			}
+			repairs += strings.Count(m.log.String(), "is the masters' again")
+		})
+	}
+	if t.Logf("%d repairs", repairs); repairs < 6 {
+		t.Errorf("only %d repairs", repairs)
+	}
+}
+
+func (m *mender) anAccount(pick *rand.Rand) *crm.Record {
+	var list []*crm.Record
+	m.masters(func(tx *store.Tx) error {
+		for r, err := range tx.Scan(catalog.Account) {
+			if err != nil {
+				return err
+			}
+			list = append(list, r.Clone())
+		}
+		return nil
+	})
+	return list[pick.IntN(len(list))]
+}
+
+// rot damages some records and digests of the branch.
+func (m *mender) rot(pick *rand.Rand) {
+	m.tamper(func(tx *bolt.Tx) error {
+		for range 1 + pick.IntN(4) {
+			r := m.anAccount(pick)
+			v := bytes.Clone(live(tx, r.Entity).Get(r.ID[:]))
+			if v == nil {
+				continue // not here yet
+			}
+			var err error
+			switch pick.IntN(4) {
+			case 0:
+				v[pick.IntN(len(v))] ^= 1 << pick.IntN(8)
+				err = live(tx, r.Entity).Put(r.ID[:], v)
+			case 1:
+				if r, err = crm.DecodeRecord(r.Entity, r.ID, v[4:]); err == nil {
+					r.Stamp.Actor += "!"
+					err = live(tx, r.Entity).Put(r.ID[:], sealed(r))
+				} else {
+					err = nil // rotten already
+				}
+			case 2:
+				err = live(tx, r.Entity).Delete(r.ID[:])
+			case 3:
+				err = tx.Bucket([]byte("digest")).Put(append(binary.BigEndian.AppendUint32(nil, uint32(r.Territory)), r.ID[15]), bytes.Repeat([]byte{byte(pick.IntN(256))}, 40))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Reports follow a repair, though nobody edited what it changed.
+func TestRepair_ReportsFollow(t *testing.T) {
+	m := newMender(t, 50)
+	r := m.someAccount()
+	m.tamper(func(tx *bolt.Tx) error {
+		w := r.Clone()
+		w.Cell(accName).Value = crm.TextValue("forged")
+		return live(tx, w.Entity).Put(w.ID[:], sealed(w))
+	})
+	columns := store.NewColumns(0)
+	forged := func() (n int) {
+		_, err := m.branch.Read(t.Context(), crm.Demand{}, func(rd *store.Reader) error {
+			def, err := report.Parse(rd.Schema(), rd.Schema().Entity("account"), "name", "count", "", "", 0)
+			if err != nil {
+				return err
+			}
+			res, err := columns.Run(t.Context(), rd, def)
+			if err != nil {
+				return err
+			}
+			for _, row := range res.Rows {
+				if row[0].String() == "forged" {
+					n++
+				}
+			}
+			return nil
+		})
+		m.must(err)
+		return n
+	}
+	if forged() != 1 {
+		t.Fatal("the report does not show what was forged")
+	}
+	m.scrub()
+	m.must(m.connect())
+	m.must(m.pass(time.Second))
+	m.equal()
+	if forged() != 0 {
+		t.Error("the report shows what the repair has taken away")
 	}
 }
