@@ -234,7 +234,7 @@ func (m *Master) joined(p joinPlan, ask *syncproto.Join) (*syncproto.Joined, err
 			return err
 		}
 		leader, _, _ := m.ledger.leader()
-		out.Masters = ros.Masters(nodeOf(leader))
+		out.Masters = ros.Hosts(nodeOf(leader), out.Node)
 		return nil
 	})
 	if err != nil {
