@@ -110,8 +110,9 @@ type Master struct {
 	reports reports
 	changes store.Subscribers
 	lag     lag
-	failed  chan error // capacity 1: why the ledger stopped
-	randMu  sync.Mutex // protects cfg.Rand
+	joining chan struct{} // holds a token for each open connection of a node that wants to join
+	failed  chan error    // capacity 1: why the ledger stopped
+	randMu  sync.Mutex    // protects cfg.Rand
 }
 
 // Open opens the files, starts Raft and listens on both ports. Nothing is
@@ -122,7 +123,7 @@ func Open(cfg Config) (*Master, error) {
 	}
 	cfg = cfg.withDefaults()
 	m := &Master{cfg: cfg, id: cfg.Node.Identity, node: crm.NodeID(cfg.Node.Identity.Node), log: cfg.Logger,
-		clock: &syncproto.Clock{Now: cfg.Now}, failed: make(chan error, 1)}
+		clock: &syncproto.Clock{Now: cfg.Now}, joining: make(chan struct{}, maxJoins), failed: make(chan error, 1)}
 	m.author, m.links = newAuthor(m), newLinks(m)
 	if err := m.open(); err != nil {
 		return nil, fmt.Errorf("open master: %w", errors.Join(err, m.Close()))

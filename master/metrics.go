@@ -26,7 +26,7 @@ type Metrics struct {
 	lagSeconds, lagEntries, appliedIndex prometheus.Gauge
 	connected                            prometheus.Gauge
 	peerLag                              *prometheus.GaugeVec
-	bytes, items                         *prometheus.CounterVec
+	bytes, items, refused                *prometheus.CounterVec
 	ack, rtt                             *prometheus.HistogramVec
 	handshakes, conflicts                *prometheus.CounterVec
 	unresolved                           prometheus.Gauge
@@ -63,6 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		peerLag:       gauges("replication_peer_lag_entries", "Revs between this master's head and a replica's Cursor.", "peer_site"),
 		bytes:         counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "peer_site", "dir"),
 		items:         counters("replication_items_total", "Records sent to replicas.", "kind"),
+		refused:       counters("replication_refused_total", "Replicas refused, and frames of theirs that were, by the code of the reason.", "reason"),
 		ack:           histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
 		rtt:           histograms("wan_rtt_seconds", "Round trips to other sites.", "peer_site", "proto"),
 		handshakes:    attempts.MustCurryWith(prometheus.Labels{"method": "sync"}),
@@ -81,7 +82,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(attempts, m.isLeader, m.hasLeader, m.term, m.leaderChanges, m.decided, m.applied, m.appended, m.snapshot, m.commit, m.batch,
-			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.ack, m.rtt,
+			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.refused, m.ack, m.rtt,
 			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.backup, m.repairs, m.verified, m.distrusted)
 	}
 	return m
@@ -113,6 +114,7 @@ func (m *Metrics) sessions() session.Observer {
 	return session.Observer{
 		Handshake: func(answer syncproto.Kind) { m.handshakes.WithLabelValues(answer.String()).Inc() },
 		Batch:     m.sent,
+		Refused:   func(reason crm.Code) { m.refused.WithLabelValues(string(reason)).Inc() },
 		RTT: func(site string, rtt time.Duration) {
 			m.rtt.WithLabelValues(site, "sync").Observe(rtt.Seconds())
 		},

@@ -196,6 +196,18 @@ func (r *rig) sign(id auth.Identity) *auth.Node {
 // addMaster lets a master join and waits until it votes.
 func (r *rig) addMaster(n int) *rigMaster {
 	r.t.Helper()
+	m := r.joinMaster(n)
+	r.waitFor(fmt.Sprintf("master %d to vote", n), func() bool {
+		peers, err := r.leader().ListPeers(r.t.Context())
+		return err == nil && len(peers) == n && peers[n-1].Suffrage == "voter"
+	})
+	r.waitFor("the new master to catch up", func() bool { return m.ledger.head() == r.leader().ledger.head() })
+	return m
+}
+
+// joinMaster lets a master join and starts it.
+func (r *rig) joinMaster(n int) *rigMaster {
+	r.t.Helper()
 	joined, cert, err := r.join(r.token("hq", auth.RoleMaster), auth.RoleMaster, func(j *syncproto.Join) {
 		j.Sync, j.Raft = syncAddress(n), raftAddress(n)
 	})
@@ -205,13 +217,7 @@ func (r *rig) addMaster(n int) *rigMaster {
 	if joined.Node != crm.NodeID(n) || len(joined.CAKey) == 0 {
 		r.t.Fatalf("joined as node %d with a key of %d bytes", joined.Node, len(joined.CAKey))
 	}
-	m := r.start(&rigMaster{cert: cert, dir: r.t.TempDir()}, n)
-	r.waitFor(fmt.Sprintf("master %d to vote", n), func() bool {
-		peers, err := r.leader().ListPeers(r.t.Context())
-		return err == nil && len(peers) == n && peers[n-1].Suffrage == "voter"
-	})
-	r.waitFor("the new master to catch up", func() bool { return m.ledger.head() == r.leader().ledger.head() })
-	return m
+	return r.start(&rigMaster{cert: cert, dir: r.t.TempDir()}, n)
 }
 
 // leader waits for a master that leads.

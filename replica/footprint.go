@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
@@ -155,8 +156,8 @@ func memberships(e *crm.Entity, old, now *crm.Record) (out []crm.RecordID) {
 }
 
 func appendSubjects(out []crm.RecordID, subject func(crm.RecordID) crm.RecordID, ids ...crm.RecordID) []crm.RecordID {
-	for _, id := range ids {
-		if !id.IsZero() {
+	for i, id := range ids {
+		if !id.IsZero() && !slices.Contains(ids[:i], id) {
 			out = append(out, subject(id))
 		}
 	}

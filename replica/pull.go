@@ -44,6 +44,9 @@ func (p *pull) take(b *syncproto.Batch) error {
 	case b.From != pos.rev:
 		return badBatch("it begins at %d and the Cursor is %d", b.From, pos.rev)
 	}
+	if err := p.r.plausible(b, pos); err != nil {
+		return err
+	}
 	p.add(b)
 	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
 		return nil
@@ -67,11 +70,10 @@ func (p *pull) add(b *syncproto.Batch) {
 		p.size += b.Items[i].Size()
 	}
 	p.notes = append(p.notes, b.Outcomes...)
-	for _, t := range b.Whole {
-		if !slices.Contains(p.whole, t) {
-			p.whole = append(p.whole, t)
-		}
+	for _, o := range b.Outcomes {
+		p.size += syncproto.OutcomeSize(o)
 	}
+	p.whole = slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.whole, b.Whole))))
 	for _, w := range b.Buckets {
 		if p.buckets == nil {
 			p.buckets = buckets{}
@@ -289,7 +291,10 @@ func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, erro
 			return nil, missing
 		}
 	}
-	return rec, nil
+	if len(c.wants) > 0 || len(c.whole) > 0 {
+		old = nil // what is here may be what is to be mended
+	}
+	return rec, plausibleRecord(old, rec, c.batch.To)
 }
 
 // note remembers what the item changes for pending Mutations and readers.

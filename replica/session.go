@@ -102,7 +102,7 @@ func (s *session) receive(ctx context.Context) error {
 			return errSilent
 		}
 		if err != nil {
-			return err
+			return s.r.count(err)
 		}
 		if err := s.handle(ctx, f); err != nil {
 			return err
@@ -126,7 +126,7 @@ func (s *session) handle(ctx context.Context, f syncproto.Frame) error {
 		s.talk.questions.answered(f)
 		return nil
 	}
-	return s.r.refused(f)
+	return s.r.count(s.r.refused(f))
 }
 
 // give waits for room in c.
@@ -157,7 +157,7 @@ func (s *session) apply(ctx context.Context) error {
 		case <-s.r.doubt:
 		case b := <-s.batches:
 			if err := s.talk.pull.take(b); err != nil {
-				return err
+				return s.r.count(err)
 			}
 		}
 	}

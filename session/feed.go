@@ -152,7 +152,7 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 	f.align(s.Roster.Sites[f.site].Grants, s.Head, kept)
 	b := &syncproto.Batch{Timeline: s.Timeline, From: f.cursor, To: s.Head, Final: true, Decided: s.State.LastSeq, Repair: f.repair}
 	if b.From > b.To {
-		return nil, &crm.Error{Code: crm.CodeInternal, Op: "read feed", Message: fmt.Sprintf("the replica is at rev %d, this master at %d", b.From, b.To)}
+		return nil, &crm.Error{Code: syncproto.CodeFrame, Op: "read feed", Message: fmt.Sprintf("the replica is at rev %d, this master at %d", b.From, b.To)}
 	}
 	for _, t := range sortedKeys(f.ways) {
 		switch w := f.ways[t]; {

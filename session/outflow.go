@@ -74,6 +74,9 @@ func (o *outflow) current() error {
 	})
 }
 
+// catchesUp reports whether the next batch may be one of many.
+func (o *outflow) catchesUp() bool { return !o.read || o.more }
+
 // batch returns the next batch if it must go now. What it returns counts as
 // sent.
 func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {

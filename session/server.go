@@ -49,6 +49,7 @@ type Config struct {
 type Observer struct {
 	Handshake func(answer syncproto.Kind)
 	Batch     func(*syncproto.Batch) // one was sent
+	Refused   func(crm.Code)         // a replica was refused, or sent what is refused
 	RTT       func(site string, rtt time.Duration)
 	Bytes     func(site string, in, out int64) // since the last call
 	Repair    func(what string)                // RepairAsked and so on
@@ -68,6 +69,9 @@ func (o Observer) withDefaults() Observer {
 	if o.Batch == nil {
 		o.Batch = func(*syncproto.Batch) {}
 	}
+	if o.Refused == nil {
+		o.Refused = func(crm.Code) {}
+	}
 	if o.RTT == nil {
 		o.RTT = func(string, time.Duration) {}
 	}
@@ -86,6 +90,8 @@ type Server struct {
 	cfg     Config
 	rosters Rosters
 	backlog backlog
+	knocks  knocks
+	slots   slots
 
 	mu     sync.Mutex // protects byNode
 	byNode map[crm.NodeID]*session
