@@ -13,7 +13,7 @@ type Env struct {
 	Home     TerritoryID            // where records without an account live: the author's site's
 	Writable func(TerritoryID) bool // whether the author's site holds the territory; nil: all
 	Admin    bool                   // whether the author's node may change the cluster's own records
-	Announce bool                   // whether the author's node may say in its own record where it is reached
+	Level    uint16                 // the newest decision logic that the log has activated
 	Lineage  Lineage                // of the records: what a Rev of the Mutation's Timeline means among them
 }
 
@@ -258,7 +258,7 @@ func (d *decider) permitted(e *Entity, op *Op) error {
 			return nil
 		}
 		return reject(CodeForbidden, e.Name, "a node proves its own purges, once each")
-	case e.ID == EntityNode && d.env.Announce:
+	case e.ID == EntityNode && d.env.Level >= levelRelays:
 		own, err := d.announces(op)
 		if own || err != nil {
 			return err
@@ -266,6 +266,10 @@ func (d *decider) permitted(e *Entity, op *Op) error {
 	}
 	return reject(CodeForbidden, e.Name, "only a master changes the cluster's own records: run the command against a master")
 }
+
+// levelRelays is the level from which on a node may say in its own record where
+// it is reached, and a master may be kept from voting.
+const levelRelays = 3
 
 // announces reports whether the op sets nothing but addresses in the record of
 // the author's node.

@@ -199,7 +199,7 @@ func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *memb
 	}
 	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
 		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
-	if env.Announce, err = f.announces(m.Mutation); err != nil {
+	if env.Level, err = session.LevelIn(f.tx); err != nil {
 		return Decided{}, err
 	}
 	dec, err := f.safeDecide(m, env)
@@ -216,16 +216,6 @@ func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *memb
 	}
 	kept := append(binary.BigEndian.AppendUint64(nil, uint64(m.Seq)), n.LastHash[:]...)
 	return Decided{Outcome: dec.Outcome}, f.tx.SetMeta(hashName(m.Node, m.Seq), kept)
-}
-
-// announces reports whether m may be such a saying, by the level that the log has
-// activated.
-func (f *FSM) announces(m *crm.Mutation) (bool, error) {
-	if len(m.Ops) == 0 || m.Ops[0].Entity != crm.EntityNode {
-		return false, nil
-	}
-	level, err := session.LevelIn(f.tx)
-	return level >= levelRelays, err
 }
 
 // effectiveHLC corrects a node's reading by its measured clock offset, clamps

@@ -14,8 +14,7 @@ import (
 // their Timeline: every voter decodes version 2.
 const levelTimelines = 2
 
-// levelRelays is the level from which on a node may say in its own record where
-// it serves others.
+// levelRelays is the level from which on a master may be kept from voting.
 const levelRelays = 3
 
 // levelBackups is the level from which on backups are announced.

@@ -154,6 +154,75 @@ func TestRelay_SpeaksForThoseItMayServe(t *testing.T) {
 	})
 }
 
+// A master that joined as a relay follows, serves replicas and never votes, until
+// somebody says that it shall.
+func TestRelay_FollowsAndServes(t *testing.T) {
+	inRig(t, 3, func(t *testing.T, r *rig) {
+		joined, cert, err := r.join(r.token("hq", auth.RoleMaster), auth.RoleRelay, func(j *syncproto.Join) {
+			j.Sync, j.Raft = syncAddress(4), raftAddress(4)
+		})
+		if err != nil || cert.Identity.Role != auth.RoleMaster {
+			t.Fatalf("joined as %+v: %v", cert, err)
+		}
+		relay := r.start(&rigMaster{cert: cert, dir: t.TempDir()}, 4)
+		suffrage := func() string {
+			peers, err := r.leader().ListPeers(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range peers {
+				if p.ID == string(serverID(joined.Node)) {
+					return p.Suffrage
+				}
+			}
+			return ""
+		}
+		r.waitFor("the relay to follow", func() bool {
+			return relay.ledger.head() > 0 && relay.ledger.head() == r.leader().ledger.head() && suffrage() == "nonvoter"
+		})
+		time.Sleep(2 * time.Minute)
+		if s := suffrage(); s != "nonvoter" {
+			t.Errorf("the relay became a %s by itself", s)
+		}
+
+		b := r.branch("warsaw", "Warsaw")
+		b.connect(relay)
+		b.push(1, b.mutation(createAccount(newID(), "Made below the relay", "north")))
+		want[*syncproto.Pushed](b)
+		rev := r.commit(r.leader(), createAccount(newID(), "Made above it", "north"))
+		b.until(rev)
+		b.equals(relay, crm.Shared, territory(r, "north"))
+		if err := b.conn.Send(&syncproto.Applied{Cursor: rev}); err != nil {
+			t.Fatal(err)
+		}
+		r.reported(crm.NodeID(b.cert.Identity.Node), rev, 0)
+
+		if _, err := r.leader().removable(joined.Node); err != nil {
+			t.Errorf("a relay cannot be removed: %v", err)
+		}
+		facts, _ := r.leader().facts(joined.Node)
+		r.commit(r.leader(), patch(crm.EntityNode, facts.Record, crm.NodeSuffrage, crm.ChoiceValue("voter")))
+		r.waitFor("the relay to vote", func() bool { return suffrage() == "voter" })
+	})
+}
+
+// The last master that votes cannot be removed, however many follow.
+func TestRelay_IsNoReplacementForAVoter(t *testing.T) {
+	inRig(t, 1, func(t *testing.T, r *rig) {
+		m := r.leader()
+		_, cert, err := r.join(r.token("hq", auth.RoleMaster), auth.RoleRelay, func(j *syncproto.Join) {
+			j.Sync, j.Raft = syncAddress(2), raftAddress(2)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		relay := r.start(&rigMaster{cert: cert, dir: t.TempDir()}, 2)
+		r.waitFor("the relay to follow", func() bool { return relay.ledger.head() > 0 })
+		_, err = m.removable(1)
+		wantCode(t, err, crm.CodeForbidden)
+	})
+}
+
 // announce makes a node's record say where it serves others.
 func (r *rig) announce(n crm.NodeID, addr string) crm.Rev {
 	r.t.Helper()

@@ -16,8 +16,8 @@ import (
 
 // Join makes a node in s.Dir with a one-use join string: it asks the masters
 // named there, in order, trusting only the pinned cluster CA, and writes the
-// identity they give. A directory that holds a node is refused before the token
-// is spent.
+// identity they give. The role [auth.RoleRelay] makes a master that does not vote.
+// A directory that holds a node is refused before the token is spent.
 func Join(ctx context.Context, s Settings, role auth.Role, joinString string, env Env) (Identity, error) {
 	env = env.real()
 	js, err := auth.ParseJoinString(joinString)
@@ -37,10 +37,10 @@ func Join(ctx context.Context, s Settings, role auth.Role, joinString string, en
 	}
 	ask := &syncproto.Join{TokenID: js.Token.ID, Secret: js.Token.Secret, CSR: csr, Role: string(role), City: s.City,
 		HTTP: advertised(s.Advertise.HTTP, s.Listen.HTTP)}
-	if role == auth.RoleMaster || s.Relay {
+	if role.Joined() == auth.RoleMaster || s.Relay {
 		ask.Sync = advertised(s.Advertise.Sync, s.Listen.Sync)
 	}
-	if role == auth.RoleMaster {
+	if role.Joined() == auth.RoleMaster {
 		ask.Raft = advertised(s.Advertise.Raft, s.Listen.Raft)
 	}
 	got, err := askAny(ctx, js, ask, env)
@@ -51,7 +51,7 @@ func Join(ctx context.Context, s Settings, role auth.Role, joinString string, en
 	if err != nil {
 		return Identity{}, fmt.Errorf("join: the master's certificate: %w", err)
 	}
-	return writeJoined(s.Dir, role, got, n, env)
+	return writeJoined(s.Dir, role.Joined(), got, n, env)
 }
 
 // askAny tries the endpoints until one answers. A refusal ends the search: it

@@ -32,6 +32,9 @@ func (r *Replica) keepConnected(ctx context.Context) error {
 		if final(err) {
 			bound = r.cfg.BackoffMax
 		}
+		if errors.Is(err, errMoved) {
+			continue
+		}
 		r.change(func(l *link) { l.trouble = err })
 		r.backOff(ctx, bound, err)
 		bound = min(2*bound, r.cfg.BackoffMax)
@@ -71,18 +74,19 @@ func (r *Replica) jitter(bound time.Duration) time.Duration {
 	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(bound+1))
 }
 
-// connectOnce dials the masters in turn and lives one session with the first
-// that accepts. It reports whether there was one.
+// connectOnce tries who may serve this node in turn and lives one session with the
+// first that accepts. It reports whether there was one.
 func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 	var errs []error
-	for _, addr := range r.addresses() {
+	for _, addr := range r.addresses(ctx) {
 		s, err := r.connect(ctx, addr)
 		if Again(err) {
 			s, err = r.connect(ctx, addr)
 		}
 		if err == nil {
-			return true, s.run(ctx)
+			return true, r.live(ctx, s)
 		}
+		r.choose(func(c *choice) { c.failed(addr, r.cfg.Now()) })
 		errs = append(errs, fmt.Errorf("master %s: %w", addr, err))
 		if ctx.Err() != nil || final(err) {
 			break
@@ -94,23 +98,31 @@ func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 	return false, errors.Join(errs...)
 }
 
-// addresses returns where to try, without repeats: the configured order, then
-// the masters that a master named, and last the one that did not cure a
-// divergence: it may be the one that is wrong.
-func (r *Replica) addresses() []string {
-	r.mu.Lock()
-	named, avoid := r.link.masters, r.link.avoid
-	r.mu.Unlock()
-	var out []string
-	for _, addr := range slices.Concat(r.cfg.Masters(), named) {
-		if addr != "" && !slices.Contains(out, addr) {
-			out = append(out, addr)
+// live lives a session. A peer that hung up may be there again at once; one that
+// fell silent is not tried first.
+func (r *Replica) live(ctx context.Context, s *session) error {
+	began := r.cfg.Now()
+	r.choose(func(c *choice) {
+		c.begun(s.addr)
+		c.measured(s.addr, r.link.rtt, began)
+	})
+	err := s.run(ctx)
+	now := r.cfg.Now()
+	if reason := "lost"; ctx.Err() == nil {
+		if errors.Is(err, errMoved) {
+			reason = "nearer"
 		}
+		r.cfg.Metrics.upstreamChanges.WithLabelValues(reason).Inc()
 	}
-	if i := slices.Index(out, avoid); i >= 0 {
-		out = append(slices.Delete(out, i, i+1), avoid)
-	}
-	return out
+	r.choose(func(c *choice) {
+		if now.Sub(began) >= lastingFor {
+			c.lasted()
+		}
+		if c.using = ""; errors.Is(err, errSilent) || isDivergence(err) {
+			c.failed(s.addr, now)
+		}
+	})
+	return err
 }
 
 // connect opens a transport to addr and shakes hands on it.

@@ -1,12 +1,14 @@
 package replica
 
 import (
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	serving "github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // Metrics are the replica's collectors. The zero value is not usable; see
@@ -31,6 +33,12 @@ type Metrics struct {
 	repaired, repairedBuckets, repairedRecords prometheus.Counter
 	incurable                                  prometheus.Counter
 	damage                                     *prometheus.CounterVec
+
+	upstreamRTT, upstreamUsed *prometheus.GaugeVec
+	upstreamChanges           *prometheus.CounterVec
+	relaySessions             prometheus.Gauge
+	relayBytes                *prometheus.CounterVec
+	relayItems, relayGreeted  *prometheus.CounterVec
 }
 
 // NewMetrics makes the collectors and registers them with reg; nil registers
@@ -64,19 +72,60 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		incurable:       counter("state_incurable_total", "Times repairs did not make a territory the masters'."),
 		damage:          counters("store_damage_total", "Findings of the scrub and of readers: stored bytes that cannot be right.", "db"),
 		clockOffset:     gauge("clock_offset_seconds", "How far the master's clock is ahead of this node's."),
+
+		upstreamRTT:     gauges("upstream_rtt_seconds", "Smoothed round trip to each node that may serve this one; NaN: it did not answer when last asked.", "address"),
+		upstreamUsed:    gauges("upstream_in_use", "1 for the node in session, 0 for the others that may serve this one.", "address"),
+		upstreamChanges: counters("upstream_changes_total", "Sessions that ended, by why: another node was nearer, or the session was lost.", "reason"),
+		relaySessions:   gauge("relay_sessions", "Nodes that this relay serves."),
+		relayBytes:      counters("relay_bytes_total", "Compressed bytes of the sessions that this relay serves, without TLS.", "peer_site", "dir"),
+		relayItems:      counters("relay_items_total", "Records that this relay sent to the nodes it serves.", "kind"),
+		relayGreeted:    counters("relay_handshakes_total", "Nodes that came to this relay, by what it answered.", "result"),
 	}
 	rtt := prometheus.NewHistogramVec(histogramOpts("wan_rtt_seconds", "Round trips to other sites."), []string{"peer_site", "proto"})
 	m.rtt = rtt.WithLabelValues("masters", "sync")
 	if reg != nil {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
 			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset,
-			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage)
+			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage,
+			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayBytes, m.relayItems, m.relayGreeted)
 	}
 	return m
 }
 
 // below returns what a relay measures of the nodes it serves.
-func (m *Metrics) below() serving.Observer { return serving.Observer{} }
+func (m *Metrics) below() serving.Observer {
+	return serving.Observer{
+		Handshake: func(answer syncproto.Kind) { m.relayGreeted.WithLabelValues(answer.String()).Inc() },
+		Batch: func(b *syncproto.Batch) {
+			for i := range b.Items {
+				m.relayItems.WithLabelValues(b.Items[i].Kind.String()).Inc()
+			}
+		},
+		Bytes: func(site string, in, out int64) {
+			m.relayBytes.WithLabelValues(site, "in").Add(float64(in))
+			m.relayBytes.WithLabelValues(site, "out").Add(float64(out))
+		},
+	}
+}
+
+// showCandidates shows who may serve this node, and nobody else.
+func (m *Metrics) showCandidates(list []Candidate) {
+	m.upstreamRTT.Reset()
+	m.upstreamUsed.Reset()
+	for _, c := range list {
+		rtt, used := c.RTT.Seconds(), 0.0
+		if c.Down {
+			rtt = math.NaN()
+		}
+		if c.InUse {
+			used = 1
+		}
+		if c.Down || c.RTT > 0 {
+			m.upstreamRTT.WithLabelValues(c.Address).Set(rtt)
+		}
+		m.upstreamUsed.WithLabelValues(c.Address).Set(used)
+	}
+}
 
 // commits returns the observer of a file's commits.
 func (m *Metrics) commits(db string) func(store.CommitStats) {
@@ -92,8 +141,12 @@ func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tradepost", Name: name, Help: help})
 }
 
-func counters(name, help, label string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "tradepost", Name: name, Help: help}, []string{label})
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "tradepost", Name: name, Help: help}, labels)
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "tradepost", Name: name, Help: help}, labels)
 }
 
 func histogram(name, help string) prometheus.Histogram {

@@ -45,6 +45,7 @@ type relay struct {
 
 	mu      sync.Mutex // protects what follows
 	link    *serving.Link
+	lost    time.Time                       // when the last link was closed; zero: there was none
 	reports map[crm.NodeID]syncproto.Report // of the nodes below, not passed on yet
 }
 
@@ -57,7 +58,7 @@ func (r *Replica) openRelay() (err error) {
 		return fmt.Errorf("listen for replicas at %s: %w", l.cfg.Address, err)
 	}
 	l.server = serving.New(serving.Config{
-		Cluster: r.cfg.ID.Cluster, DB: r.base, Protocol: r.cfg.Protocol, Relay: r.cfg.ID.Node, Upstream: above{l}, Ready: r.trusted,
+		Cluster: r.cfg.ID.Cluster, DB: r.base, Protocol: r.cfg.Protocol, Relay: r.cfg.ID.Node, Upstream: above{l}, Ready: l.ready, Age: l.age,
 		Head: func() crm.Rev { return r.position().rev }, Changed: r.moved.wait,
 		Leader: func() (crm.NodeID, bool) { return 0, false }, LeaderChanged: l.renewed.wait,
 		Reported: l.note, Damaged: func(err error) { _ = r.met(err) }, Now: r.cfg.Now, Jitter: r.jitter, Logger: r.cfg.Logger, Observe: r.cfg.Metrics.below(),
@@ -158,7 +159,7 @@ func (l *relay) note(n crm.NodeID, cursor, lowBase crm.Rev, seenMillis int64) {
 }
 
 // reportLoop passes on how far the nodes below are, those included that have
-// nothing to say but live.
+// nothing to say but live. A relay that has been alone sends them away.
 func (l *relay) reportLoop(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
@@ -168,7 +169,12 @@ func (l *relay) reportLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, s := range l.server.Sessions() {
+		if l.alone() {
+			l.server.EndAll(errAlone)
+		}
+		sessions := l.server.Sessions()
+		l.r.cfg.Metrics.relaySessions.Set(float64(len(sessions)))
+		for _, s := range sessions {
 			l.note(s.Node, s.Applied, s.LowBase, s.Heard.UnixMilli())
 		}
 		if err := l.report(ctx); err != nil {
@@ -229,12 +235,53 @@ func (a above) Ask(ctx context.Context, what syncproto.AskKind) (*syncproto.Answ
 	return k.Ask(ctx, what)
 }
 
-// trusted returns nil if the base is believed to be the masters'.
-func (r *Replica) trusted() error {
-	if len(r.suspected()) > 0 || r.isSpoiled() != "" {
+// aloneFor is how long a relay without a session above keeps the nodes below:
+// they may know another way up.
+const aloneFor = 30 * time.Second
+
+var errAlone = &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this relay has no session with a node above"}
+
+// ready returns nil if the nodes below can be served: the base is believed to be
+// the masters', and there is a way up, or was a little while ago.
+func (l *relay) ready() error {
+	if len(l.r.suspected()) > 0 || l.r.isSpoiled() != "" {
 		return notReady("this relay's base differs from the masters' and is being repaired")
 	}
+	if l.alone() {
+		return errAlone
+	}
 	return nil
+}
+
+func (l *relay) alone() bool {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.r.link.talk == nil && l.r.cfg.Now().Sub(l.r.link.left) > aloneFor
+}
+
+// age is how long ago the base was known to be what the masters had decided.
+func (l *relay) age() time.Duration {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.r.cfg.Now().Sub(l.r.link.asOf)
+}
+
+// A RelayStatus says how a relay serves.
+type RelayStatus struct {
+	Address string `json:"address"`
+	Nodes   int    `json:"nodes"`             // in session
+	Trouble string `json:"trouble,omitempty"` // why nobody is served
+}
+
+func (r *Replica) relayStatus() *RelayStatus {
+	if r.relay == nil {
+		return nil
+	}
+	s := &RelayStatus{Address: r.relay.cfg.Address, Nodes: len(r.relay.server.Sessions())}
+	if err := r.relay.ready(); err != nil {
+		s.Trouble = err.Error()
+	}
+	return s
 }
 
 // dismiss ends the sessions of the nodes below: what was sent to them may not be

@@ -167,7 +167,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	loops := []func(context.Context) error{r.keepConnected, r.keepPurged, r.keepAnnounced}
+	loops := []func(context.Context) error{r.keepConnected, r.keepNear, r.keepPurged, r.keepAnnounced}
 	if r.relay != nil {
 		loops = append(loops, r.relay.run)
 	}

@@ -33,6 +33,7 @@ type session struct {
 	repairs chan *syncproto.Repair    // apply → send
 	probe   chan struct{}             // readers → send: the head must be heard of now
 	silent  atomic.Bool               // the master said nothing for three heartbeats
+	leave   chan error                // holds why this node ends the session by its own will
 	ended   chan struct{}             // closed when run has returned
 
 	mu sync.Mutex // protects talk.questions
@@ -43,7 +44,7 @@ type session struct {
 func newSession(t *Talk, conn *syncproto.Conn, transport net.Conn, addr string) *session {
 	return &session{r: t.r, talk: t, conn: conn, transport: transport, addr: addr,
 		batches: make(chan *syncproto.Batch, 4), verdict: make(chan syncproto.Frame, 4*maxFlights), beats: make(chan *syncproto.Heartbeat, 4),
-		asks: make(chan *syncproto.Ask, 64), repairs: make(chan *syncproto.Repair, 1), probe: make(chan struct{}, 1), ended: make(chan struct{})}
+		asks: make(chan *syncproto.Ask, 64), repairs: make(chan *syncproto.Repair, 1), probe: make(chan struct{}, 1), leave: make(chan error, 1), ended: make(chan struct{})}
 }
 
 // run lives the session. It returns why it ended, after all its goroutines.
@@ -57,9 +58,25 @@ func (s *session) run(ctx context.Context) error {
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.apply(ctx) })
 	g.Go(func() error { return s.send(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-s.leave:
+			return err
+		}
+	})
 	err := g.Wait()
 	s.finish()
 	return fmt.Errorf("session with %s: %w", s.addr, err)
+}
+
+// end ends the session.
+func (s *session) end(why error) {
+	select {
+	case s.leave <- why:
+	default: // it ends already
+	}
 }
 
 // finish closes the connection and makes known that the session has ended.

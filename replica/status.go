@@ -17,6 +17,9 @@ type Status struct {
 	Trouble   string     `json:"trouble,omitempty"` // why there is no session
 	Code      crm.Code   `json:"code,omitempty"`    // of Trouble: fenced and frozen need a person
 
+	Candidates []Candidate  `json:"candidates,omitempty"` // who may serve this node
+	Relay      *RelayStatus `json:"relay,omitempty"`      // nil: it serves no other
+
 	RTT    time.Duration `json:"rtt_ns"`
 	Offset time.Duration `json:"offset_ns"` // how far the master's clock is ahead
 
@@ -50,10 +53,11 @@ type Status struct {
 // Status returns how the node is now.
 func (r *Replica) Status() Status {
 	ready := r.Ready() == nil
+	relay := r.relayStatus()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
-	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
+	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, Candidates: l.choice.candidates(), Relay: relay, RTT: l.rtt, Offset: l.offset,
 		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
 		Verified: l.verified, Repaired: l.repaired, RepairedRecords: l.repairedRecords, Damage: cmp.Or(r.journalDamage, r.spoiled), Staged: p.staged, Target: p.target}
 	for _, at := range r.suspicions {

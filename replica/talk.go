@@ -151,7 +151,7 @@ func (t *Talk) Next() time.Time {
 func (t *Talk) End() {
 	t.r.change(func(l *link) {
 		if l.talk == t {
-			l.talk, l.session = nil, nil
+			l.talk, l.session, l.left = nil, nil, t.r.cfg.Now()
 		}
 	})
 }
@@ -168,7 +168,7 @@ func (r *Replica) answerBeat(f *syncproto.Heartbeat) *syncproto.Heartbeat {
 // beatAnswered measures by the answer to a question.
 func (r *Replica) beatAnswered(f *syncproto.Heartbeat, asked, now time.Time) {
 	offset, rtt := syncproto.Offset(f.T1, f.T2, f.T3, now.UnixMilli())
-	r.heard(f.Head, asked, offset, rtt)
+	r.heard(f.Head, asked.Add(-age(f.AgeMillis)), offset, rtt)
 }
 
 // refused is the error for a frame that is no Welcome, or that ends a session.

@@ -3,7 +3,9 @@ package session
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -59,7 +61,9 @@ func (d Door) serve(ctx context.Context, raw net.Conn, shaken func()) {
 	err := shake(ctx, c)
 	shaken()
 	if err != nil {
-		d.Failed(raw.RemoteAddr(), err)
+		if !errors.Is(err, io.EOF) { // who hangs up at once has measured the round trip
+			d.Failed(raw.RemoteAddr(), err)
+		}
 		return
 	}
 	conn := syncproto.NewConn(c)

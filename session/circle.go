@@ -74,7 +74,7 @@ func (r *Roster) since(relay, n crm.NodeID) crm.Rev {
 // and what became of their Mutations where that is more than acceptance. If that
 // does not fit, the batch becomes a part that carries outcomes and nothing else.
 func (p *packer) nodes(r *Roster) error {
-	if p.version < 3 {
+	if p.version < versionRelays {
 		return nil
 	}
 	p.circle.follow(r, p.node)

@@ -162,7 +162,7 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 			b.Buckets = append(b.Buckets, syncproto.WholeBuckets{Territory: t, Set: w.mend})
 		}
 	}
-	if f.version >= 3 && kept.trimmed > f.trimmed {
+	if f.version >= versionRelays && kept.trimmed > f.trimmed {
 		b.Trimmed = kept.trimmed
 	}
 	p := &packer{Feed: f, tx: tx, batch: b, left: partBudget}

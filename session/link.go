@@ -86,7 +86,7 @@ func (k *Link) Report(ctx context.Context, reports []syncproto.Report) error {
 	if err == nil && l.conn.Version() == 0 {
 		_, err = k.Knows(ctx)
 	}
-	if err != nil || l.conn.Version() < 3 {
+	if err != nil || l.conn.Version() < versionRelays {
 		return err
 	}
 	l.conn.Speak(l.conn.Version())

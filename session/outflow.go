@@ -145,5 +145,8 @@ func (o *outflow) next(now time.Time) time.Time {
 // answer completes the answer to a question that came at q.T2.
 func (o *outflow) answer(q *syncproto.Heartbeat, now time.Time) *syncproto.Heartbeat {
 	q.Reply, q.T3, q.Head = true, now.UnixMilli(), o.srv.cfg.Head()
+	if o.spoken >= versionRelays {
+		q.AgeMillis = o.srv.age()
+	}
 	return q
 }

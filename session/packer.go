@@ -98,7 +98,7 @@ func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.It
 			return it, false, nil // never sent, or its new territory's feed has it
 		}
 		it.Kind, it.Rev = syncproto.ItemLeft, entry.Rev
-		if p.version >= 3 {
+		if p.version >= versionRelays {
 			it.Territory = t
 		}
 		return it, true, nil

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -67,6 +68,33 @@ func (s Standing) servedBy(relay crm.NodeID) error {
 		return &crm.Error{Code: crm.CodeStale, Op: "connect", Item: fmt.Sprintf("node %d", n), Message: "this relay was not told of the node yet"}
 	}
 	return nil
+}
+
+// versionRelays is the version from which on relays serve: before it nobody could
+// tell how old a head is.
+const versionRelays = 3
+
+// relays judges whether a relay can serve a node that was welcomed above. The
+// error has code not_served, or stale if it may be able to a little later.
+func (s *Server) relays(st Standing, h *syncproto.Hello, w *syncproto.Welcome) error {
+	switch {
+	case st.Timeline != w.Timeline || !st.Listed && st.Head < w.Head:
+		return &crm.Error{Code: crm.CodeStale, Op: "connect", Message: "this relay is behind the masters"}
+	case min(w.Proto, h.ProtoMax, s.cfg.Protocol) < versionRelays:
+		return &crm.Error{Code: crm.CodeStale, Op: "connect", Message: "relays serve from version 3 of the protocol on"}
+	case !st.Listed:
+		return nil // Belongs says why
+	}
+	return st.servedBy(s.cfg.Relay)
+}
+
+// age is how long ago the head was known to be the masters', for a frame of
+// versionRelays.
+func (s *Server) age() uint32 {
+	if s.cfg.Relay == 0 {
+		return 0
+	}
+	return uint32(min(max(s.cfg.Age().Milliseconds(), 1), math.MaxUint32))
 }
 
 // servable ends a relay's feed that cannot go on: the relay's own base was begun

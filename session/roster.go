@@ -31,6 +31,7 @@ type NodeFacts struct {
 	Sync   string // host:port
 	HTTP   string
 	Raft   string
+	Votes  bool    // of a master: it is to be a voter of Raft
 	Since  crm.Rev // when the record last changed
 }
 
@@ -140,7 +141,7 @@ func nodeFactsOf(tx *store.Tx, rec *crm.Record) (NodeFacts, error) {
 	text := func(f crm.FieldID) string { return rec.Value(f).Str() }
 	return NodeFacts{Record: rec.ID, Token: seen, Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
 		Site: text(crm.NodeSite), City: text(crm.NodeCity), Role: auth.Role(text(crm.NodeRole)), Active: text(crm.NodeStatus) != "removed",
-		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft), Since: rec.Stamp.Rev}, err
+		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft), Votes: text(crm.NodeSuffrage) != "nonvoter", Since: rec.Stamp.Rev}, err
 }
 
 func siteFactsOf(tx *store.Tx, rec *crm.Record) (SiteFacts, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 // A Config is what a Server serves from and whom it asks. All but Relay, Ready,
-// Protocol, Logger and Observe must be set; the funcs may be called by any
+// Age, Protocol, Logger and Observe must be set; the funcs may be called by any
 // goroutine.
 type Config struct {
 	Cluster  string     // the cluster's id
@@ -24,7 +24,8 @@ type Config struct {
 	Protocol uint16     // the newest version that this node speaks; 0: syncproto.MaxVersion
 	Relay    crm.NodeID // this node, if it is a relay; 0: it is a master
 	Upstream Upstream
-	Ready    func() error // of a relay: why nobody can be served now
+	Ready    func() error         // of a relay: why nobody can be served now
+	Age      func() time.Duration // of a relay: how long ago Head was known to be the masters'
 
 	Head          func() crm.Rev                        // the last Rev committed to DB
 	Changed       func() <-chan struct{}                // closed at the next commit; got before looking at Head
@@ -261,14 +262,11 @@ func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
 // who does not belong to the cluster. It is to be sent at once.
 func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity, received time.Time) syncproto.Frame {
 	st, err := s.Standing(h.Node)
-	if err == nil && s.cfg.Relay != 0 && (st.Timeline != w.Timeline || !st.Listed && st.Head < w.Head) {
-		return s.Busy(&crm.Error{Code: crm.CodeStale, Message: "this relay is behind the masters"})
+	if err == nil && s.cfg.Relay != 0 {
+		err = s.relays(st, h, w)
 	}
 	if err == nil {
 		err = st.Belongs(id)
-	}
-	if err == nil && s.cfg.Relay != 0 {
-		err = st.servedBy(s.cfg.Relay)
 	}
 	if crm.CodeOf(err) == crm.CodeStale {
 		return s.Busy(err)
@@ -279,6 +277,10 @@ func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Iden
 	leader, self := s.cfg.Leader()
 	lowered(w, min(w.Proto, h.ProtoMax, s.cfg.Protocol))
 	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Hosts(leader, h.Node)
+	w.AgeMillis = s.age()
+	if w.Proto < versionRelays {
+		w.AgeMillis = 0
+	}
 	w.HelloSent, w.Received, w.Sent = h.Sent, received.UnixMilli(), s.cfg.Now().UnixMilli()
 	return w
 }
