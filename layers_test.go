@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},
 	{"devcluster"},
-	{"cmd/tradepost", "clustertest", "processtest"},
+	{"cmd/tradepost", "clustertest", "processtest", "sim"},
 }
 
 func layer(pkg string) int {
