@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,6 +23,7 @@ type Options struct {
 	MaxSize     int               // bytes the file may grow to; 0: no limit
 	NoSync      bool              // no fsync: for tests, and for a bulk load into a file that a crash may cost
 	OnCommit    func(CommitStats) // called after each commit, in the committing goroutine
+	Disk        *Disk             // sees and spoils what is written, for tests; nil in production
 }
 
 // lockTimeout bounds the wait for another process to let go of the file.
@@ -38,6 +38,7 @@ type file struct {
 	swapped func() // called while the exchanged file is not yet visible; nil: nothing to do
 
 	writer sync.Mutex   // held by the writable transaction, and while the file is exchanged
+	broken error        // why no more writes are taken, nil: they are; protected by writer
 	swap   sync.RWMutex // held shared by each transaction, exclusively while bolt changes
 	bolt   *bolt.DB     // nil once closed
 
@@ -59,7 +60,7 @@ func openFile(path string, k kind, o Options) (*file, error) {
 	}
 	f := &file{path: path, kind: k, opts: o}
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && !o.ReadOnly {
-		if err := f.create(); err != nil {
+		if err := o.Disk.around(DiskCreate, path, f.create); err != nil {
 			return nil, f.failure("create", err)
 		}
 	}
@@ -93,15 +94,19 @@ func (f *file) create() error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	db, err := bolt.Open(path, 0o600, f.options(false))
+	o := f.options(false)
+	o.NoSync = true
+	db, err := bolt.Open(path, 0o600, o)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(db.Update(f.initialise), db.Close())
-	if err != nil {
+	if err := errors.Join(db.Update(f.initialise), db.Close()); err != nil {
 		return err
 	}
-	return publish(path, f.path)
+	if err := f.sync(path); err != nil {
+		return err
+	}
+	return f.publish(path)
 }
 
 func (f *file) initialise(tx *bolt.Tx) error {
@@ -114,18 +119,6 @@ func (f *file) initialise(tx *bolt.Tx) error {
 	return errors.Join(b.Put([]byte("kind"), []byte(f.kind)), b.Put([]byte("format"), binary.BigEndian.AppendUint32(nil, formatVersion)))
 }
 
-// publish renames a synced file and makes the name durable.
-func publish(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(to))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func (f *file) options(readOnly bool) *bolt.Options {
 	return &bolt.Options{
 		Timeout:         lockTimeout,
@@ -134,7 +127,8 @@ func (f *file) options(readOnly bool) *bolt.Options {
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: f.opts.InitialMmap,
 		MaxSize:         f.opts.MaxSize,
-		NoSync:          f.opts.NoSync,
+		NoSync:          f.opts.NoSync || f.opts.syncs(),
+		NoGrowSync:      f.opts.syncs(),
 	}
 }
 

@@ -24,12 +24,17 @@ func (f *file) Close() error {
 
 // replace puts the verified file at newPath in place of this one.
 func (f *file) replace(newPath string) error {
-	if err := syncFile(newPath); err != nil {
-		return f.failure("replace", err)
-	}
-	f.writer.Lock()
-	defer f.writer.Unlock()
-	return f.exchange(newPath)
+	return f.failure("replace", f.opts.Disk.around(DiskReplace, f.path, func() error {
+		if err := f.sync(newPath); err != nil {
+			return err
+		}
+		f.writer.Lock()
+		defer f.writer.Unlock()
+		if err := f.sound("replace"); err != nil {
+			return err
+		}
+		return f.exchange(newPath)
+	}))
 }
 
 // exchange needs f.writer held and newPath verified and synced.
@@ -37,13 +42,13 @@ func (f *file) exchange(newPath string) error {
 	f.swap.Lock()
 	defer f.swap.Unlock()
 	if f.bolt == nil {
-		return f.failure("replace", berrors.ErrDatabaseNotOpen)
+		return berrors.ErrDatabaseNotOpen
 	}
 	if err := f.bolt.Close(); err != nil {
-		return f.failure("replace", err)
+		return err
 	}
 	f.bolt = nil
-	renamed := publish(newPath, f.path)
+	renamed := f.publish(newPath)
 	f.changes.restart()
 	if f.swapped != nil {
 		f.swapped()
@@ -53,7 +58,7 @@ func (f *file) exchange(newPath string) error {
 		f.bolt = db
 		f.opts.Logger.Info("file replaced", "path", f.path, "bytes", fileSize(f.path))
 	}
-	return f.failure("replace", errors.Join(renamed, err))
+	return errors.Join(renamed, err)
 }
 
 // Compact rewrites the file without free pages and puts it in place, so that
@@ -62,11 +67,16 @@ func (f *file) exchange(newPath string) error {
 func (f *file) Compact() error {
 	f.writer.Lock()
 	defer f.writer.Unlock()
-	path := f.path + ".compact"
-	if err := f.copyTo(path); err != nil {
-		return f.failure("compact", errors.Join(err, os.Remove(path)))
+	if err := f.sound("compact"); err != nil {
+		return err
 	}
-	return f.exchange(path)
+	return f.failure("compact", f.opts.Disk.around(DiskCompact, f.path, func() error {
+		path := f.path + ".compact"
+		if err := f.copyTo(path); err != nil {
+			return errors.Join(err, os.Remove(path))
+		}
+		return f.exchange(path)
+	}))
 }
 
 func (f *file) copyTo(path string) error {
@@ -86,15 +96,10 @@ func (f *file) copyTo(path string) error {
 	}
 	const txBytes = 16 << 20
 	err = f.guard(func() error { return bolt.Compact(dst, f.bolt, txBytes) })
-	return errors.Join(err, dst.Sync(), dst.Close())
-}
-
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
+	if err := errors.Join(err, dst.Close()); err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return f.sync(path)
 }
 
 func fileSize(path string) int64 {

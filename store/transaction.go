@@ -29,13 +29,7 @@ func (f *file) begin(writable bool) (*transaction, error) {
 		f.writer.Lock()
 	}
 	f.swap.RLock()
-	t, err := f.bolt, error(nil)
-	var b *bolt.Tx
-	if t == nil {
-		err = berrors.ErrDatabaseNotOpen
-	} else {
-		b, err = t.Begin(writable)
-	}
+	b, err := f.beginBolt(writable)
 	if err != nil {
 		f.swap.RUnlock()
 		if writable {
@@ -44,6 +38,19 @@ func (f *file) begin(writable bool) (*transaction, error) {
 		return nil, f.failure("begin", err)
 	}
 	return &transaction{f: f, bolt: b, tops: make([]*table, 0, 4)}, nil
+}
+
+// beginBolt needs f.swap held, and f.writer if writable.
+func (f *file) beginBolt(writable bool) (*bolt.Tx, error) {
+	if f.bolt == nil {
+		return nil, berrors.ErrDatabaseNotOpen
+	}
+	if writable {
+		if err := f.sound("begin"); err != nil {
+			return nil, err
+		}
+	}
+	return f.bolt.Begin(writable)
 }
 
 func (t *transaction) end(writable bool) {
@@ -74,20 +81,49 @@ func (t *transaction) commit() error {
 		return t.f.failure("commit", berrors.ErrTxNotWritable)
 	}
 	t.f.changes.add(t.bolt.ID(), t.changed)
-	before := t.bolt.Stats()
-	start := time.Now()
-	err := t.bolt.Commit()
-	took := time.Since(start)
-	after := t.bolt.Stats()
-	if err != nil {
-		_ = t.bolt.Rollback() // bbolt has undone most failures itself and then refuses
-	}
-	t.end(true)
+	stats, err := t.finish()
 	if err != nil {
 		return t.f.failure("commit", err)
 	}
-	t.f.committed(CommitStats{Duration: took, Write: after.GetWriteTime() - before.GetWriteTime(), Pages: int(after.GetWrite() - before.GetWrite())})
+	t.f.committed(stats)
 	return nil
+}
+
+// finish commits the bbolt transaction and ends this one, even if a Disk panics.
+func (t *transaction) finish() (CommitStats, error) {
+	defer func() {
+		_ = t.bolt.Rollback() // of a failure that bbolt has not undone itself; else it refuses
+		t.end(true)
+	}()
+	before, start := t.bolt.Stats(), time.Now()
+	err := t.f.opts.Disk.around(DiskCommit, t.f.path, t.write)
+	after := t.bolt.Stats()
+	return CommitStats{Duration: time.Since(start), Write: after.GetWriteTime() - before.GetWriteTime(), Pages: int(after.GetWrite() - before.GetWrite())}, err
+}
+
+// write writes and syncs the pages of the transaction.
+func (t *transaction) write() error {
+	f, id := t.f, t.bolt.ID()
+	if err := t.bolt.Commit(); err != nil {
+		if f.shows(id) {
+			f.broken = err
+		}
+		return err
+	}
+	if !f.opts.syncs() {
+		return nil
+	}
+	return f.doubt(func() error { return f.sync(f.path) })
+}
+
+// shows reports whether transactions that begin now see commit id.
+func (f *file) shows(id int) bool {
+	b, err := f.bolt.Begin(false)
+	if err != nil {
+		return false
+	}
+	defer b.Rollback()
+	return b.ID() == id
 }
 
 // recordKey returns the key's bytes, valid until the next call, for reading only.
