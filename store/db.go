@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"os"
 	"sync"
 
@@ -21,26 +20,18 @@ type DB struct {
 // not_found (no such directory), and name the file and the remedy. Rows that
 // another version of the program wrote are rebuilt, unless the file is opened
 // for reading only: lists and searches may then miss records.
-func Open(path string, o Options) (_ *DB, err error) {
+func Open(path string, o Options) (*DB, error) {
 	f, err := openFile(path, baseFile, o)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{file: f}
 	f.swapped = db.forget
-	if o.ReadOnly {
-		return db, nil
-	}
-	opened := false
-	defer func() {
-		if !opened { // nobody else can, also after a Disk's panic
-			err = errors.Join(err, db.Close())
+	if !o.ReadOnly {
+		if err := db.complete(db.upgradeRows); err != nil {
+			return nil, err
 		}
-	}()
-	if err := db.upgradeRows(); err != nil {
-		return nil, err
 	}
-	opened = true
 	return db, nil
 }
 

@@ -81,7 +81,7 @@ func TestDiskSeesEachStep(t *testing.T) {
 		}
 	}
 	commit := []string{"before commit b", "sync b", "after commit b"}
-	want("Open", append([]string{"before create b", "sync b.new", "sync d", "after create b"}, commit...)...)
+	want("Open of no file", append([]string{"before create b", "sync b.new", "sync d", "after create b"}, commit...)...)
 	if !db.bolt.NoSync || !db.bolt.NoGrowSync {
 		t.Error("bbolt syncs too")
 	}
@@ -95,12 +95,14 @@ func TestDiskSeesEachStep(t *testing.T) {
 	if err := db.Replace(path + "2"); err != nil {
 		t.Fatal(err)
 	}
-	want("Replace", "before commit b2", "sync b2", "after commit b2", "before replace b", "sync b2", "sync d", "after replace b")
+	want("Replace", "sync b2", "sync d", "before replace b", "sync b2", "sync d", "after replace b")
 	view(t, db, func(*Tx) error { return nil })
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	want("View and Close")
+	openOn(t, path, p.disk()).Close()
+	want("Open", "sync b", "sync d")
 
 	j, err := OpenJournal(filepath.Join(filepath.Dir(path), "j"), Options{Disk: p.disk(), NoSync: true})
 	if err != nil {
@@ -186,20 +188,21 @@ func TestDiskErrors(t *testing.T) {
 func TestUnsyncedWrite(t *testing.T) {
 	cause := &os.PathError{Op: "sync", Path: "disk", Err: syscall.EIO}
 	for _, c := range []struct {
-		call string
-		run  func(db *DB) error
+		start, call string // the call that fails, once the operation has started
+		run         func(db *DB) error
 	}{
-		{"sync b", func(db *DB) error { return db.Update(func(tx *Tx) error { return tx.Put(account(2, 16, 2, "B")) }) }},
-		{"sync d", func(db *DB) error { return db.Compact() }},
-		{"sync d", func(db *DB) error { return db.Replace(db.Path() + "2") }},
+		{"before commit b", "sync b", func(db *DB) error { return db.Update(func(tx *Tx) error { return tx.Put(account(2, 16, 2, "B")) }) }},
+		{"before compact b", "sync d", func(db *DB) error { return db.Compact() }},
+		{"before replace b", "sync d", func(db *DB) error { return db.Replace(db.Path() + "2") }},
 	} {
 		var p tape
 		path := filepath.Join(onDisk(t), "b")
 		db := openOn(t, path, p.disk())
 		put(t, db, account(1, 16, 1, "A"))
 		copyFile(t, path, path+"2")
+		p.take()
 		p.each = func(call string) error {
-			if call == c.call {
+			if call == c.call && slices.Contains(p.calls, c.start) {
 				return cause
 			}
 			return nil
@@ -284,8 +287,11 @@ func crashes(t *testing.T, path string, d *Disk) (at crash) {
 		t.Fatal(err)
 	}
 	copyFile(t, path, path+"2")
-	err = errors.Join(db.Replace(path+"2"), db.Update(func(tx *Tx) error { return tx.Put(account(3, 16, 3, "C")) }))
+	err = errors.Join(db.Replace(path+"2"), db.Update(func(tx *Tx) error { return tx.Put(account(3, 16, 3, "C")) }), db.Close())
 	if err != nil {
+		t.Fatal(err)
+	}
+	if db, err = Open(path, Options{InitialMmap: 1 << 20, Disk: d}); err != nil {
 		t.Fatal(err)
 	}
 	return ""
@@ -429,6 +435,46 @@ func (l powerLoss) write(t *testing.T, path string, image []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, image, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOpenSettles kills a process between the writing and the syncing of a
+// commit. Whoever opens the file next sees that commit, and a loss of power must
+// not take it away from then on.
+func TestOpenSettles(t *testing.T) {
+	path := filepath.Join(onDisk(t), "b")
+	kill := false
+	d := &Disk{Sync: func(string) error {
+		if kill {
+			panic(crash("killed"))
+		}
+		return nil
+	}}
+	db := openOn(t, path, d)
+	kill = true
+	func() {
+		defer func() { recover() }()
+		_ = db.Update(func(tx *Tx) error { return tx.Put(account(1, 16, 1, "A")) })
+	}()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var durable []byte
+	db = openOn(t, path, &Disk{Sync: func(synced string) (err error) {
+		if synced == path {
+			durable, err = os.ReadFile(path)
+		}
+		return err
+	}})
+	if got := accounts(t, db); got != "A" {
+		t.Fatalf("the killed process left accounts %q", got)
+	}
+	image := path + ".image"
+	if err := os.WriteFile(image, durable, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := accounts(t, openOn(t, image, nil)); got != "A" {
+		t.Errorf("a loss of power left accounts %q of what a reader saw", got)
 	}
 }
 

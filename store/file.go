@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -59,10 +60,12 @@ func openFile(path string, k kind, o Options) (*file, error) {
 		}
 	}
 	f := &file{path: path, kind: k, opts: o}
+	found := true
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && !o.ReadOnly {
 		if err := o.Disk.around(DiskCreate, path, f.create); err != nil {
 			return nil, f.failure("create", err)
 		}
+		found = false
 	}
 	if err := f.verify(path); err != nil {
 		return nil, err
@@ -72,10 +75,42 @@ func openFile(path string, k kind, o Options) (*file, error) {
 		return nil, err
 	}
 	f.bolt = db
-	if !o.ReadOnly {
-		f.sweep()
+	if o.ReadOnly {
+		return f, nil
 	}
+	if found {
+		if err := f.complete(f.settle); err != nil {
+			return nil, err
+		}
+	}
+	f.sweep()
 	return f, nil
+}
+
+// complete runs a last step of opening. Unless it succeeds the file is closed:
+// nobody else can, also after the panic of a Disk.
+func (f *file) complete(step func() error) (err error) {
+	done := false
+	defer func() {
+		if !done {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	if err := step(); err != nil {
+		return f.failure("open", err)
+	}
+	done = true
+	return nil
+}
+
+// settle makes durable what the file holds. A process that was killed between
+// writing and syncing a commit, or between renaming a file and syncing the
+// directory, left something that can be seen but may not last.
+func (f *file) settle() error {
+	if err := f.sync(f.path); err != nil {
+		return err
+	}
+	return f.sync(filepath.Dir(f.path))
 }
 
 // sweep removes what a crash may have left of create and Compact.

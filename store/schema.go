@@ -178,11 +178,12 @@ func rowLayout(s *crm.Schema) uint64 {
 // upgradeRows rebuilds all rows if another version of the program, with other
 // indexes on the entities built into it, wrote the file.
 func (db *DB) upgradeRows() error {
+	follow := false
+	err := db.View(func(tx *Tx) (err error) { follow, err = tx.rowsFollow(); return err })
+	if err != nil || follow {
+		return err
+	}
 	return db.Update(func(tx *Tx) error {
-		layout, err := tx.number(bucketState, "layout")
-		if err != nil || layout == rowLayout(tx.schema) {
-			return err
-		}
 		if err := tx.rows.clear(); err != nil {
 			return err
 		}
@@ -198,6 +199,13 @@ func (db *DB) upgradeRows() error {
 		}
 		return tx.setNumber(bucketState, "layout", rowLayout(tx.schema))
 	})
+}
+
+// rowsFollow reports whether the rows are those that this version of the program
+// derives from the schema.
+func (tx *Tx) rowsFollow() (bool, error) {
+	layout, err := tx.number(bucketState, "layout")
+	return err == nil && layout == rowLayout(tx.schema), err
 }
 
 // entities returns the ids of the entities that have, or had, records.
