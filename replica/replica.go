@@ -111,6 +111,10 @@ func (r *Replica) options(db string) store.Options {
 	return o
 }
 
+// Files returns the node's files, for reading beside it what Read does not show.
+// Who needs both begins the journal's transaction first.
+func (r *Replica) Files() (*store.Journal, *store.DB) { return r.journal, r.base }
+
 // Close closes the files. It must be called after Run has returned.
 func (r *Replica) Close() error {
 	var errs []error

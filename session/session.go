@@ -165,7 +165,7 @@ func (k *session) beat(f *syncproto.Heartbeat, now time.Time) {
 // ask answers what a read at the replica must have reached.
 func (k *session) ask(ctx context.Context, q *syncproto.Ask) {
 	a, err := k.srv.cfg.Upstream.Ask(ctx, q.What)
-	k.conn.Send(answerTo(q, a, err)) // its failure ends receive too
+	k.conn.Send(AnswerTo(q, a, err)) // its failure ends receive too
 }
 
 // watch ends the session when it was long enough, or when the replica shows no
