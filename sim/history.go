@@ -111,8 +111,8 @@ type Head struct {
 	Rev      crm.Rev
 }
 
-// A Trim is an entry that drops tombstones and markers, with the least Rev that
-// each active replica has applied or may still refer to at that time.
+// A Trim is an entry that drops tombstones and markers, with the Cursor of each
+// active replica at that time.
 type Trim struct {
 	At    time.Duration
 	Rev   crm.Rev

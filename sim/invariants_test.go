@@ -81,8 +81,10 @@ func TestInvariants_HoldInASoundHistory(t *testing.T) {
 	for _, err := range Breaches(c.History) {
 		t.Error(err)
 	}
-	if err := newest(c.History); err != nil {
-		t.Error(err)
+	for _, i := range Invariants {
+		if err := newest(c.History, i.On); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -294,7 +296,8 @@ func TestInvariants_NewestFindsTheLast(t *testing.T) {
 	} {
 		c := story(t)
 		tc.wreck(c)
-		if err := newest(c.History); err == nil || !strings.HasPrefix(err.Error(), tc.name) {
+		i := slices.IndexFunc(Invariants, func(i Invariant) bool { return i.Name == tc.name })
+		if err := newest(c.History, Invariants[i].On); err == nil || !strings.HasPrefix(err.Error(), tc.name) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/master"
 )
 
 // A model decides what the log holds by the rules of DESIGN §5.2, with records
@@ -176,4 +177,23 @@ func effective(h crm.HLC, offset, received int64, last crm.HLC) crm.HLC {
 	ms := min(max(h.Millis()+min(max(offset, -farthest), farthest), 0), farthest)
 	own := crm.NewHLC(ms) + crm.HLC(uint16(h))
 	return max(min(own, crm.NewHLC(received)), last+1)
+}
+
+// apply rules on an entry of the log.
+func (m *model) apply(at time.Duration, index uint64, e master.Entry) ([]Ruling, crm.Code) {
+	switch e := e.(type) {
+	case master.PushEntry:
+		return m.push(at, index, e.Node, e.Incarnation, e.ReceivedMillis, e.OffsetMillis, e.Mutations)
+	case master.AdmitEntry:
+		_, _, refused := m.admit(e.Node, e.Nonce)
+		return nil, refused
+	case master.TrimEntry:
+		m.shelf.trim(e.Rev)
+	case master.FreezeEntry:
+		if m.nodes[e.Node] == nil {
+			return nil, crm.CodeNotFound
+		}
+		m.freeze(e.Node, e.Reason != "")
+	}
+	return nil, ""
 }

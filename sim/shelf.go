@@ -82,6 +82,16 @@ func (s *shelf) put(r *crm.Record) {
 	}
 }
 
+// trim drops tombstones of rev or below.
+func (s *shelf) trim(rev crm.Rev) {
+	for k, r := range s.records {
+		if r.Deleted && r.Stamp.Rev <= rev {
+			delete(s.records, k)
+			s.ids[k.Entity] = slices.DeleteFunc(s.ids[k.Entity], func(id crm.RecordID) bool { return id == k.ID })
+		}
+	}
+}
+
 func compareIDs(a, b crm.RecordID) int { return bytes.Compare(a[:], b[:]) }
 
 func (s *shelf) unindex(r *crm.Record) {

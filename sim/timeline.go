@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"iter"
+	"maps"
 	"math/bits"
 	"slices"
 	"time"
@@ -104,14 +105,22 @@ func compareKeys(a, b store.RecordKey) int {
 	return cmp.Or(cmp.Compare(a.Entity, b.Entity), bytes.Compare(a.ID[:], b.ID[:]))
 }
 
-// Live returns the records of the territories that lived at rev.
-func (t *Timeline) Live(rev crm.Rev, holds func(crm.TerritoryID) bool) map[store.RecordKey]*crm.Record {
+// Held returns the records of the territories as they were at rev, tombstones
+// too.
+func (t *Timeline) Held(rev crm.Rev, holds func(crm.TerritoryID) bool) map[store.RecordKey]*crm.Record {
 	out := map[store.RecordKey]*crm.Record{}
 	for k := range t.States {
-		if r := t.State(k, rev); r != nil && !r.Deleted && holds(r.Territory) {
+		if r := t.State(k, rev); r != nil && holds(r.Territory) {
 			out[k] = r
 		}
 	}
+	return out
+}
+
+// Live is Held without the tombstones.
+func (t *Timeline) Live(rev crm.Rev, holds func(crm.TerritoryID) bool) map[store.RecordKey]*crm.Record {
+	out := t.Held(rev, holds)
+	maps.DeleteFunc(out, func(_ store.RecordKey, r *crm.Record) bool { return r.Deleted })
 	return out
 }
 
