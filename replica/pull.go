@@ -216,10 +216,10 @@ func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, erro
 
 // note remembers what the item changes for pending Mutations and readers.
 func (c *change) note(it *syncproto.Item, old, now *crm.Record) {
-	delete(c.dropped, store.RecordKey{Entity: it.Entity, ID: it.ID})
 	if old == nil && now == nil {
 		return
 	}
+	delete(c.dropped, store.RecordKey{Entity: it.Entity, ID: it.ID})
 	ch := crm.Change{Entity: it.Entity, Record: it.ID, Rev: it.Rev, Left: now == nil}
 	c.left = c.left || now == nil
 	if now != nil {
@@ -258,6 +258,7 @@ func (c *change) record(position) error {
 			return err
 		}
 	}
+	c.left = c.left || len(c.dropped) > 0 // what a whole territory lacks has left without an item
 	if c.left {
 		if err := setNumber(c.tx, metaCompact, uint64(c.batch.To)); err != nil {
 			return err

@@ -892,6 +892,35 @@ func TestPurge_MovedRecordIsCompactedAway(t *testing.T) {
 	})
 }
 
+// TestPurge_RecordMissingFromAWholeTerritory moves a record away while the branch
+// is cut off and its territory is granted anew: no item says that it left.
+func TestPurge_RecordMissingFromAWholeTerritory(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(create(crm.EntityTerritory, "territory east", text(crm.TerritoryCode, "east"), text(crm.TerritoryName, "East")))
+		m.edit(account("mover", text(accTerritory, "north"), text(accDescription, "CANARY-moved")))
+		m.edit(account("stays", text(accTerritory, "north")))
+		b := start(t, m, t.TempDir())
+		m.set(func() { m.down = true })
+		m.cut()
+		m.edit(patch(catalog.Account, "mover", crm.Token{Rev: m.head()}, text(accTerritory, "east")))
+		for _, kind := range []crm.OpKind{crm.OpSetRemove, crm.OpSetAdd} {
+			m.edit(crm.Op{Kind: kind, Entity: crm.EntitySite, Record: id("site lisbon"), Seen: crm.Token{Rev: m.head()},
+				Cells: []crm.Input{{Field: crm.SiteTerritories, Value: crm.ChoicesValue("north")}}})
+		}
+		m.heal()
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		b.want(b.field("mover", accName), "-")
+		b.want(b.field("stays", accName), "stays")
+		if holds(t, b.dir, "CANARY") {
+			t.Error("the moved record is still in the files")
+		}
+		b.same(m)
+		b.sound()
+	})
+}
+
 func TestRollback_NewEditsAreRenumbered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newScripted(t)
