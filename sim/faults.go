@@ -134,7 +134,7 @@ func (w *world) lie(words []string) error {
 	e.Forged = true
 	own := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: cluster, Node: liar.id, NextSeq: 1, Sent: 1}
 	if n := w.model.nodes[liar.id]; n != nil {
-		own.Incarnation, own.NextSeq, own.Chain = n.incarnation, n.last+1, n.hash
+		own.Incarnation, own.NextSeq = n.incarnation, n.last+1000 // or it would be taken for an old copy of the disk
 	}
 	other := *own
 	other.Node = victim.id
@@ -329,63 +329,6 @@ func (w *world) trim([]string) error {
 		m.resume(m.life, m.trim)
 	}
 	return nil
-}
-
-// The end of all faults.
-
-// quiet mends what is broken, and does what an administrator would do about what
-// the masters have refused.
-func (w *world) quiet() {
-	w.record.Quiet = w.agenda.now
-	for _, a := range w.nodes() {
-		a.disk.full, a.disk.stall, a.disk.ambush = false, 0, nil
-		for _, b := range w.nodes() {
-			if a != b {
-				w.net.Mend(a.name, b.name)
-			}
-		}
-	}
-	w.ledger.fates = nil
-	for _, m := range w.masters {
-		m.slow = 0
-		w.start(m.node)
-	}
-	for _, b := range w.branches {
-		w.administer(b)
-	}
-	w.ledger.Check()
-}
-
-// administer settles what a person must: a copy is stopped, a base that is
-// damaged is put away.
-func (w *world) administer(b *branchNode) {
-	if b.diskID.Copy > 0 {
-		if b.up {
-			w.crash(b.node, "an administrator, who keeps the original", true)
-		}
-		b.retire("it is a copy")
-		return
-	}
-	if w.flipped[b.id] {
-		if b.up {
-			w.crash(b.node, "an administrator, who puts its damaged base away", true)
-		}
-		if err := os.Remove(b.path("base.db")); err != nil && !os.IsNotExist(err) {
-			w.fail("%s: %w", b.name, err)
-		}
-		b.rebased = true
-	}
-	w.start(b.node)
-}
-
-// retire excuses the edits of a disk that is given up.
-func (b *branchNode) retire(why string) {
-	b.retired = why
-	for e := range b.w.record.acked() {
-		if e.Disk == b.diskID {
-			e.Excused = why
-		}
-	}
 }
 
 // backup keeps a copy of a master's file, as it is.

@@ -122,10 +122,7 @@ func (w *world) edit(words []string) error {
 	if err != nil {
 		return err
 	}
-	n := w.node(words[0])
-	if words[0] == headOffice {
-		n = w.headOffice()
-	}
+	n := w.asked(words[0])
 	if n == nil || !n.up {
 		w.count("edits of nodes that are down")
 		return nil
@@ -139,6 +136,24 @@ func (w *world) edit(words []string) error {
 		w.desk.askBranch(w.branchOf(n), v)
 	})
 	return nil
+}
+
+// asked returns the node that people mean: hq is any master that is up, and of
+// several disks of one replica any.
+func (w *world) asked(name string) *node {
+	if name == headOffice {
+		return w.headOffice()
+	}
+	var disks []*node
+	for _, b := range w.branches {
+		if w.record.Sites[b.id].Name == name {
+			disks = append(disks, b.node)
+		}
+	}
+	if len(disks) == 0 {
+		return w.node(name)
+	}
+	return pick(w.dice.For("desk"), disks)
 }
 
 // headOffice returns a master that is up, nil if there is none.

@@ -41,12 +41,13 @@ type world struct {
 	counts  map[string]int // what happened, by kind
 	known   crm.Rev        // the newest Rev that anybody was told of
 	flipped map[crm.NodeID]bool
+	thawed  map[crm.NodeID]bool
 	failed  error // why the run ends
 }
 
 func newWorld(seed uint64, dir string, o Options) *world {
 	a, d, t := &agenda{}, newDice(seed), newTrace(o.Trace)
-	w := &world{opts: o, agenda: a, dice: d, trace: t, net: newNetwork(a, d, t), dir: dir, counts: map[string]int{}, flipped: map[crm.NodeID]bool{},
+	w := &world{opts: o, agenda: a, dice: d, trace: t, net: newNetwork(a, d, t), dir: dir, counts: map[string]int{}, flipped: map[crm.NodeID]bool{}, thawed: map[crm.NodeID]bool{},
 		record: &History{Sites: map[crm.NodeID]Site{}}}
 	w.ledger, w.desk = &ledger{w: w}, &desk{w: w, screens: map[screenKey][]Screen{}}
 	return w
