@@ -857,6 +857,39 @@ func TestPurge_LostGrantLeavesNoByte(t *testing.T) {
 	})
 }
 
+// TestPurge_OutcomesNameNoRecordThatIsGone: the sentence of an outcome names its
+// record, and stays as long as the note on the attention list does.
+func TestPurge_OutcomesNameNoRecordThatIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(account("CANARY ltd", text(accTerritory, "south")))
+		m.edit(account("plain ltd", text(accTerritory, "north")))
+		b := start(t, m, t.TempDir())
+		gone, kept := b.token("CANARY ltd"), b.token("plain ltd")
+		for _, name := range []string{"CANARY ltd", "plain ltd"} {
+			m.edit(patch(catalog.Account, name, crm.Token{Rev: m.head()}, text(accDescription, "changed")))
+		}
+		synctest.Wait()
+		b.commit(crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id("CANARY ltd"), Seen: gone})
+		b.commit(crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id("plain ltd"), Seen: kept})
+		synctest.Wait()
+		m.edit(crm.Op{Kind: crm.OpSetRemove, Entity: crm.EntitySite, Record: id("site lisbon"), Seen: crm.Token{Rev: m.head()},
+			Cells: []crm.Input{{Field: crm.SiteTerritories, Value: crm.ChoicesValue("south")}}})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if holds(t, b.dir, "CANARY") {
+			t.Error("the name of a purged record is still in the files")
+		}
+		for seq, word := range map[crm.Seq]string{1: "", 2: "plain ltd"} {
+			o, decided, err := b.Outcome(seq)
+			if err != nil || !decided || o.Kind != crm.Parked || !strings.Contains(o.Message, word) || word == "" && o.Message != "" {
+				t.Errorf("edit %d: %+v, %v, %v; want it parked, and of the words %q", seq, o, decided, err, word)
+			}
+		}
+		b.sound()
+	})
+}
+
 // holds reports whether the text is anywhere in the node's files.
 func holds(t *testing.T, dir, s string) bool {
 	t.Helper()
