@@ -239,15 +239,35 @@ func unmark(b blobs, was []byte) error {
 	return b.SetMeta(metaCompact, nil)
 }
 
-// dropOrphans drops the decided Mutations of the tail whose records are not here
-// any more: they hold the records' values.
+// markTail has the tail looked through once the base is whole again: what its
+// Mutations are about may not come back with it.
+func markTail(j *store.JTx) error {
+	for _, err := range j.Tail(0) {
+		if err != nil {
+			return err
+		}
+		return setNumber(j, metaCompact, 0)
+	}
+	return nil
+}
+
+// dropOrphans drops the Mutations of the tail that the masters have decided and
+// whose records are not here any more: they hold the records' values. What
+// restored masters have lost is still to be sent.
 func (r *Replica) dropOrphans() error {
 	return r.journal.Update(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
+			p, err := readPosition(tx)
+			if err != nil {
+				return err
+			}
 			var orphans []crm.Seq
 			for e, err := range j.Tail(0) {
 				if err != nil {
 					return err
+				}
+				if e.Seq > p.decided {
+					break
 				}
 				orphan, err := isOrphan(tx, e)
 				if err != nil {

@@ -47,6 +47,11 @@ func (r *Replica) recover() error {
 			}
 			r.expelled = len(mark) > 0
 			r.clock.Restore(id.HLC)
+			if p.rev == 0 {
+				if err := markTail(j); err != nil {
+					return err
+				}
+			}
 			refold, err = r.resume(j, tx, p)
 			return err
 		})

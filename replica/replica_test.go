@@ -1059,8 +1059,10 @@ func TestTimeline_RestoredMastersGetTheLostEditsBack(t *testing.T) {
 		m.cut()
 		synctest.Wait()
 		b.want(m.db.Replace(backup), nil)
-		m.set(func() { m.states[replicaN], m.timeline, m.down = &state, 2, false })
-		time.Sleep(3 * time.Second)
+		m.set(func() { m.states[replicaN], m.timeline, m.down, m.busy = &state, 2, false, 1<<20 })
+		time.Sleep(10 * time.Minute) // the tail is looked through meanwhile
+		m.set(func() { m.busy = 0 })
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		b.want(b.Status().Timeline, uint64(2))
 		b.want(b.field("after", accName), "after")
@@ -1068,6 +1070,47 @@ func TestTimeline_RestoredMastersGetTheLostEditsBack(t *testing.T) {
 		b.same(m)
 		b.sound()
 	})
+}
+
+// TestPurge_TailOfABaseFetchedAnew: what left while there was no base to leave
+// left the tail's edits of it behind.
+func TestPurge_TailOfABaseFetchedAnew(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(create(crm.EntityTerritory, "territory east", text(crm.TerritoryCode, "east"), text(crm.TerritoryName, "East")))
+		m.edit(account("mover", text(accTerritory, "north")))
+		m.edit(account("stays", text(accTerritory, "north")))
+		b := start(t, m, t.TempDir())
+		b.commit(patch(catalog.Account, "mover", b.token("mover"), text(accDescription, "CANARY-moved")))
+		kept := b.commit(patch(catalog.Account, "stays", b.token("stays"), text(accDescription, "kept")))
+		synctest.Wait()
+		b.stop()
+		dir := copyFiles(t, b.dir)
+		m.edit(patch(catalog.Account, "mover", crm.Token{Rev: m.head()}, text(accTerritory, "east")))
+		b.want(os.Remove(filepath.Join(dir, "base.db")), nil)
+		c := start(t, m, dir)
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		c.want(c.field("mover", accName), "-")
+		if holds(t, c.dir, "CANARY") {
+			t.Error("an edit of the record that moved is still in the journal")
+		}
+		if e := tailEntry(t, c, kept); e.Seq != kept {
+			t.Error("an edit of the record that stays is not kept any more")
+		}
+		c.same(m)
+		c.sound()
+	})
+}
+
+// tailEntry returns the entry of that Seq in the journal.
+func tailEntry(t *testing.T, b *branch, seq crm.Seq) (e store.Entry) {
+	t.Helper()
+	journal, _ := b.Files()
+	if err := journal.View(func(j *store.JTx) (err error) { e, _, err = j.Entry(seq); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func TestRead_Levels(t *testing.T) {
