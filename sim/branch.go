@@ -282,7 +282,7 @@ func (b *branchNode) hangUp() {
 func (b *branchNode) failed(what string, err error) {
 	code := crm.CodeOf(err)
 	b.note("does not %s: %s", what, code)
-	b.w.count("errors " + string(code))
+	b.w.count("error " + string(code))
 	if code == crm.CodeInternal || code == crm.CodeCorrupt && !b.w.flipped[b.id] {
 		b.w.logger(b.name).Warn("an error that no fault explains", "doing", what, "error", err)
 		b.note("because %v", err)

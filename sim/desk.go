@@ -163,7 +163,7 @@ func (d *desk) note(v wish, n crm.NodeID, disk DiskID) *Edit {
 func (d *desk) refused(e *Edit, by string, err error) {
 	e.Refused = crm.CodeOf(err)
 	d.w.trace.Note(d.w.agenda.now, by, "does not take edit %d: %s", e.ID, e.Refused)
-	d.w.count("edits refused " + string(e.Refused))
+	d.w.count("edit refused: " + string(e.Refused))
 }
 
 // request makes the edit from what the node shows, or from what it showed.

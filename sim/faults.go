@@ -368,7 +368,7 @@ func (w *world) rewind([]string) error {
 	}
 	w.model = w.template.modelAt(w.backedUp, w.ledger.entries)
 	id := w.record.Newest().ID + 1
-	w.model.restored(id)
+	w.model.restored(id, w.agenda.now)
 	w.model.Parent = w.record.Newest().ID
 	w.record.Timelines = append(w.record.Timelines, w.model.Timeline)
 	w.ledger.entries = slices.Clip(w.ledger.entries[:w.backedUp])

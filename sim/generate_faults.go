@@ -108,6 +108,10 @@ func (g *generator) rare(r *rand.Rand) {
 		g.add(at, "lose %s", a)
 	case 3:
 		g.add(at, "flip %s %s", a, g.some(r, "account"))
+	case 5:
+		m := g.master(r)
+		g.add(at-upTo(r, 30*time.Second), "backup %s", m)
+		g.add(at, "rewind")
 	case 4:
 		g.edit++
 		g.add(at, "lie %s %d %s", a, g.edit, g.replica(r))

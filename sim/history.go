@@ -168,7 +168,8 @@ type Refusal struct {
 type Purge struct {
 	At    time.Duration
 	Disk  DiskID
-	Found []EditID // whose canaries are in the files
+	Found []EditID          // whose canaries are in the files
+	In    map[EditID]string // a file of each
 	May   map[EditID]bool
 }
 

@@ -10,10 +10,11 @@ import (
 // in front of them, their value stands after it: no clock, no policy and no
 // other edit makes them lose to what they had seen. Moves that the field does
 // not allow are parked whoever saw what. An edit of a disk that was put back is
-// left out: it vouches for nothing pending, and its price is a conflict too many.
+// left out, and one that is decided again after a restore of the masters: they
+// vouch for less than their authors saw, and the price is a conflict too many.
 func seenLoses(h *History) error {
 	return h.eachCell(func(c change) error {
-		if c.before == nil || c.edit.Disk.Reset > 0 || !c.shown() || c.field.Rule() == crm.AddWins || c.field.Rule() == crm.Counter {
+		if c.before == nil || c.edit.Disk.Reset > 0 || c.edit.At < c.timeline.At || !c.shown() || c.field.Rule() == crm.AddWins || c.field.Rule() == crm.Counter {
 			return nil
 		}
 		if c.field.Rule() == crm.Transition && !c.field.Allows(c.before.Value.Str(), c.asked.Str()) {
@@ -30,6 +31,7 @@ func seenLoses(h *History) error {
 // A change is what a decided edit asked of one field of a record that lived
 // before and after it. Of several ops on one field it is the last one's.
 type change struct {
+	timeline *Timeline
 	decision *Decision
 	edit     *Edit
 	key      fmt.Stringer
@@ -75,7 +77,7 @@ func (t *Timeline) eachCell(schema *crm.Schema, d *Decision, e *Edit, judge func
 			if op.Kind == crm.OpTransition && j == 0 || setAgain(d.Mutation.Ops[i+1:], op, in.Field) {
 				continue
 			}
-			c := change{decision: d, edit: e, key: k, screen: e.Screens[k], field: entity.FieldByID(in.Field), op: op, asked: in.Value,
+			c := change{timeline: t, decision: d, edit: e, key: k, screen: e.Screens[k], field: entity.FieldByID(in.Field), op: op, asked: in.Value,
 				before: before.Cell(in.Field), after: after}
 			if c.field == nil {
 				continue

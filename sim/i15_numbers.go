@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/crm/catalog"
 )
 
 // numbersDense is I15 as far as the product has numbers: each site counts its
@@ -19,18 +20,9 @@ func numbersDense(h *History) error {
 	if h.Settled == 0 {
 		return nil
 	}
-	given := map[string]EditID{}
-	for _, e := range h.Edits {
-		if e == nil || !e.Acked {
-			continue
-		}
-		for _, n := range e.Numbers {
-			other, taken := given[n]
-			if d := h.Decided(e.ID); taken && stood(d) && stood(h.Decided(other)) {
-				return fmt.Errorf("number %s is given to edits %d and %d", n, other, e.ID)
-			}
-			given[n] = e.ID
-		}
+	given, err := h.given()
+	if err != nil {
+		return err
 	}
 	highest := map[string]int{}
 	for n := range given {
@@ -46,6 +38,41 @@ func numbersDense(h *History) error {
 		}
 	}
 	return nil
+}
+
+// given returns who asked for each number: what nodes gave to edits that they
+// acknowledged, and what edits brought that nobody was told of. Of two edits that
+// stand none has the other's.
+func (h *History) given() (map[string]EditID, error) {
+	out := map[string]EditID{}
+	for _, e := range h.Edits {
+		if e == nil {
+			continue
+		}
+		d := h.Decided(e.ID)
+		for _, n := range slices.Concat(e.Numbers, d.numbers()) {
+			if other := out[n]; other != 0 && other != e.ID && stood(d) && stood(h.Decided(other)) {
+				return nil, fmt.Errorf("number %s is given to edits %d and %d", n, other, e.ID)
+			}
+			out[n] = e.ID
+		}
+	}
+	return out, nil
+}
+
+// numbers returns the numbers of the documents that the edit makes.
+func (d *Decision) numbers() (out []string) {
+	if d == nil {
+		return nil
+	}
+	for _, op := range d.Mutation.Ops {
+		for _, c := range op.Cells {
+			if op.Kind == crm.OpCreate && c.Field == numberField && (op.Entity == catalog.Order || op.Entity == catalog.Case) {
+				out = append(out, c.Value.Str())
+			}
+		}
+	}
+	return out
 }
 
 func stood(d *Decision) bool { return d != nil && d.Outcome.Kind != crm.Rejected }

@@ -17,7 +17,7 @@ func purgedGoneLast(h *History) error {
 func (p Purge) clean(h *History) error {
 	for _, e := range p.Found {
 		if !p.May[e] {
-			return fmt.Errorf("%s has proven a purge, and %s its files hold what edit %d wrote into records that it may not hold", h.name(p.Disk), when(p.At), e)
+			return fmt.Errorf("%s has proven a purge, and %s its file %s holds what edit %d wrote into records that it may not hold", h.name(p.Disk), when(p.At), p.In[e], e)
 		}
 	}
 	return nil

@@ -255,7 +255,7 @@ func TestInvariants_FindWhatIsBroken(t *testing.T) {
 		{"I25", "frames were under way", func(c *chronicle) { c.Usage.Frames = mostFrames + 1 }},
 		{"I25", "the files of a node", func(c *chronicle) { c.Usage.Bytes = mostBytes + 1 }},
 		{"I26", "it was not decided again", func(c *chronicle) {
-			c.Timelines = append(c.Timelines, c.m.fork(8, c.m.Of(9).Rev))
+			c.Timelines = append(c.Timelines, c.m.fork(8, c.now, c.m.Of(9).Rev))
 		}},
 	} {
 		t.Run(tc.name+" "+tc.want, func(t *testing.T) {

@@ -88,7 +88,7 @@ func (l *ledger) Propose(by *masterNode, e master.Entry, done func(master.Verdic
 	f := l.nextFate()
 	if f != fateOrdinary {
 		by.note("proposes what is %s", f)
-		l.w.count("log " + string(f))
+		l.w.count("fault proposal " + string(f))
 	}
 	rtt, ok := l.majority(by)
 	if !ok {

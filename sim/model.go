@@ -44,7 +44,9 @@ func newModel(t *Timeline, records iter.Seq[*crm.Record]) *model {
 }
 
 // restored has m go on in another timeline, which begins where m stands.
-func (m *model) restored(timeline uint64) { m.Timeline = m.Timeline.fork(timeline, m.Head()) }
+func (m *model) restored(timeline uint64, at time.Duration) {
+	m.Timeline = m.Timeline.fork(timeline, at, m.Head())
+}
 
 func newModelNode(inc crm.Incarnation, last crm.Seq, hash crm.ChainHash, hlc crm.HLC) *modelNode {
 	return &modelNode{incarnation: inc, last: last, hash: hash, hlc: hlc, hashes: map[crm.Seq]crm.ChainHash{}, outcomes: map[crm.Seq]crm.Outcome{}}

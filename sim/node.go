@@ -37,6 +37,20 @@ type node struct {
 // now is what the node's clock shows.
 func (n *node) now() time.Time { return epoch.Add(n.w.agenda.now + n.ahead) }
 
+// setClock sets the clock ahead of the others by d. Instants of the simulator
+// have no monotonic part, as those of a process do, so a clock is set back by
+// more than a little only while the process is down.
+func (n *node) setClock(d time.Duration) {
+	back := n.up && n.ahead-d > 5*time.Second
+	if back {
+		n.w.crash(n, "a kill, to set its clock back", true)
+	}
+	n.ahead, n.setAt = d, n.w.agenda.now
+	if back {
+		n.w.start(n)
+	}
+}
+
 func (n *node) jitter(bound time.Duration) time.Duration {
 	return upTo(n.w.dice.For("jitter "+n.name), bound-1)
 }

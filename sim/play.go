@@ -81,11 +81,32 @@ func (w *world) step(s Step) {
 	}
 	v := verbs[s.Words[0]]
 	if v.fault {
-		w.count(s.Words[0])
+		w.count("fault " + s.Words[0])
 		w.trace.Note(w.agenda.now, "script", "%v", s.Words)
 	}
 	if err := v.do(w, s.Words[1:]); err != nil {
 		w.fail("%s: %w", s, err)
+	}
+}
+
+// tally counts what a run was about.
+func (w *world) tally() {
+	for _, t := range w.record.Timelines {
+		for _, d := range t.Decisions {
+			w.count("edit decided: " + d.Outcome.Kind.String())
+		}
+	}
+	for _, l := range w.record.Looks {
+		if l.Code == "" {
+			w.count("look " + string(l.Demand.Level))
+		} else {
+			w.count("look " + string(l.Demand.Level) + " given up: " + string(l.Code))
+		}
+	}
+	for _, p := range w.record.Positions {
+		if p.Rebased {
+			w.count("other bases fetched anew")
+		}
 	}
 }
 
@@ -115,6 +136,7 @@ func (w *world) inspect() {
 	if settled {
 		w.answers()
 	}
+	w.tally()
 	for _, n := range w.nodes() {
 		w.record.Usage.Bytes = max(w.record.Usage.Bytes, n.size())
 	}

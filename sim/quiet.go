@@ -120,12 +120,13 @@ func (w *world) thaw(b *branchNode) {
 	w.ledger.Propose(m, master.FreezeEntry{Node: b.id}, func(master.Verdict, uint64, error) {})
 }
 
-// retire excuses the edits of a disk that is given up.
+// retire excuses the edits of a disk that is given up: nobody can be asked about
+// them any more.
 func (b *branchNode) retire(why string) {
 	b.retired = why
 	b.note("is given up: %s", why)
 	for e := range b.w.record.acked() {
-		if e.Disk == b.diskID {
+		if e.Disk.Node == b.id && e.Disk.Copy == b.diskID.Copy {
 			e.Excused = why
 		}
 	}

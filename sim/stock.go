@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,9 @@ func recordsIn(tx *store.Tx) (live, dead []*crm.Record, err error) {
 // take records what a replica holds and shows. With check its files are checked
 // as well, which costs as much as reading them several times.
 func (b *branchNode) take(last, check bool) error {
+	if b.rep.Status().Cursor == 0 || b.w.flipped[b.id] && !last {
+		return nil // there is nothing to be seen, or something that cannot be read
+	}
 	s := &Stock{At: b.w.agenda.now, Disk: b.diskID, Last: last, Role: roleReplica}
 	journal, base := b.rep.Files()
 	err := journal.View(func(j *store.JTx) error {
@@ -157,25 +161,21 @@ func (w *world) holder(e *Edit) *branchNode {
 }
 
 // search looks for canaries in a node's files, free pages and all.
-func (b *branchNode) search() (found []EditID, err error) {
+func (b *branchNode) search() (found map[EditID]string, err error) {
 	entries, err := os.ReadDir(b.dir)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[EditID]bool{}
+	found = map[EditID]string{}
 	for _, entry := range entries {
 		data, err := os.ReadFile(filepath.Join(b.dir, entry.Name()))
 		if err != nil {
 			return nil, err
 		}
 		for e := range canariesIn(string(data)) {
-			seen[e] = true
+			found[e] = entry.Name()
 		}
 	}
-	for e := range seen {
-		found = append(found, e)
-	}
-	slices.Sort(found)
 	return found, nil
 }
 
@@ -207,7 +207,7 @@ func (b *branchNode) purged() error {
 	if err != nil {
 		return err
 	}
-	p := Purge{At: b.w.agenda.now, Disk: b.diskID, Found: found, May: map[EditID]bool{}}
+	p := Purge{At: b.w.agenda.now, Disk: b.diskID, Found: slices.Sorted(maps.Keys(found)), In: found, May: map[EditID]bool{}}
 	s := b.rep.Status()
 	t := b.w.record.Timeline(s.Timeline)
 	held := t.Held(s.Cursor, t.right(b.site, s.Cursor).holds)

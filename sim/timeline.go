@@ -20,9 +20,10 @@ import (
 // log by a model of its own, so that what nodes hold can be compared with it.
 type Timeline struct {
 	ID        uint64
-	Parent    uint64     // 0: this is the first
-	Begin     crm.Rev    // the Rev at which the run, or the restore, found it
-	Decisions []Decision // of the Revs after Begin, in order, without a gap
+	Parent    uint64        // 0: this is the first
+	At        time.Duration // when it began
+	Begin     crm.Rev       // the Rev at which the run, or the restore, found it
+	Decisions []Decision    // of the Revs after Begin, in order, without a gap
 	States    map[store.RecordKey][]*crm.Record
 	digests   map[crm.TerritoryID][]digestAt
 	buckets   map[crm.TerritoryID]*[store.DigestBuckets]store.Bucket
@@ -167,18 +168,18 @@ func (t *Timeline) decide(d Decision) {
 
 // fork returns a timeline that goes on from rev under another number, as masters
 // do that were restored from a backup.
-func (t *Timeline) fork(id uint64, rev crm.Rev) *Timeline {
+func (t *Timeline) fork(id uint64, at time.Duration, rev crm.Rev) *Timeline {
 	return newTimeline(id, rev, func(yield func(*crm.Record) bool) {
 		for _, k := range t.Keys() {
 			if r := t.State(k, rev); r != nil && !yield(r) {
 				return
 			}
 		}
-	}).after(t)
+	}).after(t, at)
 }
 
-func (t *Timeline) after(parent *Timeline) *Timeline {
-	t.Parent = parent.ID
+func (t *Timeline) after(parent *Timeline, at time.Duration) *Timeline {
+	t.Parent, t.At = parent.ID, at
 	return t
 }
 

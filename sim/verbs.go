@@ -45,7 +45,7 @@ func init() {
 		"full":    {"NODE", 1, true, onNode(func(n *node) { n.disk.full = true })},
 		"room":    {"NODE", 1, false, onNode(func(n *node) { n.disk.full = false })},
 		"stall":   {"NODE MILLIS", 2, true, withMillis(func(n *node, d time.Duration) { n.disk.stall = d })},
-		"clock":   {"NODE MILLIS", 2, true, withMillis(func(n *node, d time.Duration) { n.ahead, n.setAt = d, n.w.agenda.now })},
+		"clock":   {"NODE MILLIS", 2, true, withMillis((*node).setClock)},
 		"copy":    {"REPLICA", 1, false, onBranch((*branchNode).copy)},
 		"putback": {"REPLICA", 1, true, onBranch((*branchNode).putBack)},
 		"clone":   {"REPLICA", 1, true, onBranch((*branchNode).clone)},
@@ -124,7 +124,7 @@ func (w *world) edit(words []string) error {
 	}
 	n := w.asked(words[0])
 	if n == nil || !n.up {
-		w.count("edits of nodes that are down")
+		w.count("edit not asked: the node is down")
 		return nil
 	}
 	life := n.life

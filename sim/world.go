@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,7 +142,7 @@ func (w *world) refusal(d DiskID, c crm.Code) {
 			return
 		}
 	}
-	w.count("refused " + string(c))
+	w.count("error refused disk: " + string(c))
 	w.record.Refusals = append(w.record.Refusals, Refusal{At: w.agenda.now, Disk: d, Code: c})
 }
 
@@ -161,7 +160,7 @@ func (w *world) start(n *node) {
 		}
 	})
 	if err != nil {
-		w.count("starts failed " + string(crm.CodeOf(err)))
+		w.count("error start: " + string(crm.CodeOf(err)))
 		w.trace.Note(w.agenda.now, n.name, "does not start: %s", crm.CodeOf(err))
 		w.startFailed(n, err)
 	}
@@ -179,12 +178,13 @@ func (w *world) startFailed(n *node, err error) {
 // crash ends a node's process where it stands. What its disk holds then is what
 // the disk says.
 func (w *world) crash(n *node, why string, kill bool) {
-	if !n.up && n.down != "" && w.closed(n) {
-		return
+	if !n.up && !n.disk.dead {
+		return // it was down, and did not die while it started
 	}
 	n.up, n.down = false, why
 	n.life++
 	n.note("dies of %s", why)
+	w.count("death " + why)
 	n.disk.dead = true
 	w.close(n, false)
 	if err := n.disk.restore(); err != nil {
@@ -192,13 +192,6 @@ func (w *world) crash(n *node, why string, kill bool) {
 	}
 	w.net.Vanish(n.name, kill)
 	w.ledger.Check()
-}
-
-func (w *world) closed(n *node) bool {
-	if m := w.masterOf(n); m != nil {
-		return m.fsm == nil
-	}
-	return w.branchOf(n).rep == nil
 }
 
 // close closes a node's files. Of a dead node's the errors do not matter.
@@ -292,12 +285,4 @@ func (w *world) finish() error {
 		w.close(n, false)
 	}
 	return os.RemoveAll(w.dir)
-}
-
-// shares prints counts by name, for people.
-func shares(counts map[string]int) (out []string) {
-	for _, k := range slices.Sorted(maps.Keys(counts)) {
-		out = append(out, fmt.Sprintf("%s %d", k, counts[k]))
-	}
-	return out
 }
