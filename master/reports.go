@@ -116,7 +116,11 @@ func (m *Master) trim(ctx context.Context) error {
 		if trimmed, err = session.TrimmedIn(tx); err != nil {
 			return err
 		}
-		low, err = m.watermark(tx)
+		ros, err := m.server.Rosters().At(tx)
+		if err != nil {
+			return err
+		}
+		low, err = Watermark(tx, ros, m.now())
 		return err
 	})
 	if err != nil || low <= trimmed {
@@ -127,20 +131,17 @@ func (m *Master) trim(ctx context.Context) error {
 	return err
 }
 
-// watermark returns the highest Rev at or below which no replica needs
+// Watermark returns the highest Rev at or below which no replica needs
 // tombstones or markers: the least of what any active replica that was ever
 // admitted has applied, or may still refer to. One that bootstraps holds it at
-// 0, because records it has staged may be deleted meanwhile.
-func (m *Master) watermark(tx *store.Tx) (crm.Rev, error) {
-	ros, err := m.server.Rosters().At(tx)
-	if err != nil {
-		return 0, err
-	}
+// 0, because records it has staged may be deleted meanwhile; one that was silent
+// for long before now is not waited for.
+func Watermark(tx *store.Tx, ros *session.Roster, now time.Time) (crm.Rev, error) {
 	low, err := tx.Rev()
 	if err != nil {
 		return 0, err
 	}
-	longAgo := m.now().Add(-silentAfter).UnixMilli()
+	longAgo := now.Add(-silentAfter).UnixMilli()
 	for _, n := range ros.Nodes {
 		if !n.Active || n.Role != auth.RoleReplica {
 			continue

@@ -209,6 +209,9 @@ func (r *Replica) resetBase() error {
 	if err := empty.Close(); err != nil {
 		return err
 	}
+	if err := r.journal.Update(markTail); err != nil {
+		return err
+	}
 	if err := r.base.Replace(path); err != nil {
 		return err
 	}

@@ -49,6 +49,9 @@ func (r *Replica) recover() error {
 			}
 			r.expelled = len(mark) > 0
 			r.clock.Restore(id.HLC)
+			if p.rev == 0 {
+				return markTail(j)
+			}
 			return nil
 		})
 	})

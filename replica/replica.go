@@ -67,13 +67,29 @@ func Open(c Config) (*Replica, error) {
 	c = c.withDefaults()
 	r := &Replica{cfg: c, clock: &syncproto.Clock{Now: c.Now}, commits: newCommits(), part: maxPart,
 		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1), dirty: make(chan struct{}, 1), moves: map[crm.Seq]crm.Seq{}}
-	if err := r.openFiles(); err != nil {
-		return nil, fmt.Errorf("open replica: %w", errors.Join(err, r.Close()))
-	}
-	if err := r.recover(); err != nil {
-		return nil, fmt.Errorf("open replica: %w", errors.Join(err, r.Close()))
+	if err := r.open(); err != nil {
+		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	return r, nil
+}
+
+// open opens the files and brings them together. Unless it succeeds they are
+// closed: nobody else can, also after the panic of a store.Disk.
+func (r *Replica) open() (err error) {
+	done := false
+	defer func() {
+		if !done {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if err := r.openFiles(); err != nil {
+		return err
+	}
+	if err := r.recover(); err != nil {
+		return err
+	}
+	done = true
+	return nil
 }
 
 // journalThere refuses a base without its journal: edits that were acknowledged
@@ -116,6 +132,10 @@ func (r *Replica) options(db string) store.Options {
 	o.Logger, o.OnCommit = r.cfg.Logger, r.cfg.Metrics.commits(db)
 	return o
 }
+
+// Files returns the node's files, for reading beside it what Read does not show.
+// Who needs both begins the journal's transaction first.
+func (r *Replica) Files() (*store.Journal, *store.DB) { return r.journal, r.base }
 
 // Close closes the files. It must be called after Run has returned.
 func (r *Replica) Close() error {

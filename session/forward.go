@@ -13,13 +13,13 @@ import (
 // one.
 const codeGap crm.Code = "gap"
 
-// forwardOf is the Forward of a Submission.
-func forwardOf(id uint64, s Submission) *syncproto.Forward {
+// ForwardOf is the Forward of a Submission.
+func ForwardOf(id uint64, s Submission) *syncproto.Forward {
 	return &syncproto.Forward{ID: id, Node: s.Node, Incarnation: s.Incarnation, OffsetMillis: s.OffsetMillis, Mutations: s.Mutations}
 }
 
-// submissionOf is the Submission of a Forward.
-func submissionOf(f *syncproto.Forward) (Submission, error) {
+// SubmissionOf is the Submission of a Forward.
+func SubmissionOf(f *syncproto.Forward) (Submission, error) {
 	m, err := crm.DecodeMutation(f.Mutations[0])
 	if err != nil {
 		return Submission{}, &crm.Error{Code: syncproto.CodeFrame, Op: "read forwarded edits", Message: err.Error()}
@@ -27,8 +27,8 @@ func submissionOf(f *syncproto.Forward) (Submission, error) {
 	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: m.Seq, Mutations: f.Mutations}, nil
 }
 
-// forwardedOf carries a Reply, or why there is none.
-func forwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
+// ForwardedOf carries a Reply, or why there is none.
+func ForwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
 	out := &syncproto.Forwarded{ID: id}
 	switch {
 	case errors.Is(err, ErrUnknown):
@@ -46,9 +46,9 @@ func forwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
 	return out
 }
 
-// replyOf reads what forwardedOf wrote. The frame has no room for the
+// ReplyOf reads what ForwardedOf wrote. The frame has no room for the
 // incarnation that fences: the Reply names the one after the Submission's.
-func replyOf(s Submission, f *syncproto.Forwarded) (Reply, error) {
+func ReplyOf(s Submission, f *syncproto.Forwarded) (Reply, error) {
 	r := Reply{Last: f.LastSeq, Index: f.RaftIndex}
 	switch f.Code {
 	case "":
@@ -120,21 +120,21 @@ func (s *Server) greetInOrder(ctx context.Context, conn *syncproto.Conn, up Upst
 func answerLink(ctx context.Context, up Upstream, f syncproto.Frame) syncproto.Frame {
 	switch f := f.(type) {
 	case *syncproto.Forward:
-		sub, err := submissionOf(f)
+		sub, err := SubmissionOf(f)
 		if err != nil {
-			return forwardedOf(f.ID, Reply{}, err)
+			return ForwardedOf(f.ID, Reply{}, err)
 		}
 		r, err := up.Submit(ctx, sub)
-		return forwardedOf(f.ID, r, err)
+		return ForwardedOf(f.ID, r, err)
 	case *syncproto.Ask:
 		a, err := up.Ask(ctx, f.What)
-		return answerTo(f, a, err)
+		return AnswerTo(f, a, err)
 	}
 	return nil
 }
 
-// answerTo addresses an answer to who asked.
-func answerTo(q *syncproto.Ask, a *syncproto.Answer, err error) *syncproto.Answer {
+// AnswerTo addresses an answer to who asked.
+func AnswerTo(q *syncproto.Ask, a *syncproto.Answer, err error) *syncproto.Answer {
 	out := &syncproto.Answer{ID: q.ID}
 	if err != nil {
 		out.Code, out.Message = crm.CodeOf(err), err.Error()

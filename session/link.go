@@ -53,7 +53,7 @@ func (k *Link) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, 
 // Submit passes Mutations on. If the Reply is Fenced its incarnation is only one
 // that is not the Submission's.
 func (k *Link) Submit(ctx context.Context, s Submission) (Reply, error) {
-	f, err := k.call(ctx, func(id uint64) syncproto.Frame { return forwardOf(id, s) })
+	f, err := k.call(ctx, func(id uint64) syncproto.Frame { return ForwardOf(id, s) })
 	if err != nil {
 		return Reply{}, err
 	}
@@ -61,7 +61,7 @@ func (k *Link) Submit(ctx context.Context, s Submission) (Reply, error) {
 	if !ok {
 		return Reply{}, Unexpected(f)
 	}
-	return replyOf(s, answer)
+	return ReplyOf(s, answer)
 }
 
 // Ask passes a question on.

@@ -178,7 +178,7 @@ func (k *session) repair(f *syncproto.Repair) {
 // ask answers what a read at the replica must have reached.
 func (k *session) ask(ctx context.Context, q *syncproto.Ask) {
 	a, err := k.srv.cfg.Upstream.Ask(ctx, q.What)
-	k.conn.Send(answerTo(q, a, err)) // its failure ends receive too
+	k.conn.Send(AnswerTo(q, a, err)) // its failure ends receive too
 }
 
 // watch ends the session when it was long enough, or when the replica shows no

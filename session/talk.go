@@ -111,7 +111,7 @@ func (t *Talk) Replied(r Reply, err error) (Act, error) {
 
 // Answered returns the answer to a question of the replica.
 func (t *Talk) Answered(q *syncproto.Ask, a *syncproto.Answer, err error) syncproto.Frame {
-	return answerTo(q, a, err)
+	return AnswerTo(q, a, err)
 }
 
 // Due returns what is to be done now: answers, a question, one batch, a
