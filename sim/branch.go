@@ -27,10 +27,11 @@ const (
 // here.
 type branchNode struct {
 	*node
-	diskID DiskID
-	rep    *replica.Replica
-	talk   *replica.Talk // nil between sessions
-	end    *end
+	diskID   DiskID
+	protocol uint16 // the newest version that its program speaks; 0: syncproto.MaxVersion
+	rep      *replica.Replica
+	talk     *replica.Talk // nil between sessions
+	end      *end
 
 	masters []string // to be tried in this round
 	bound   time.Duration
@@ -53,7 +54,7 @@ func (b *branchNode) start() (err error) {
 	b.life++
 	b.talk, b.end, b.looks, b.bound, b.wakeAt, b.tidyAt = nil, nil, nil, backoffMin, 0, 0
 	b.rep, err = replica.Open(replica.Config{Dir: b.dir, ID: replica.ID{Cluster: cluster, Site: b.site, Node: b.id},
-		Dial: noDial, Masters: func() []string { return nil }, Now: b.now, Rand: byteSource{b.w.dice.For("rand " + b.name)},
+		Protocol: b.protocol, Dial: noDial, Masters: func() []string { return nil }, Now: b.now, Rand: byteSource{b.w.dice.For("rand " + b.name)},
 		Logger: b.w.logger(b.name), Store: b.options(), BackoffMin: backoffMin, BackoffMax: backoffMax, CompactEvery: 20 * time.Second})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", b.name, err)

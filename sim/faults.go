@@ -231,7 +231,7 @@ func (b *branchNode) clone() error {
 			copies++
 		}
 	}
-	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}}
+	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -392,6 +392,7 @@ func (w *world) rewind([]string) error {
 		}
 	}
 	w.known, w.backedUp = w.model.Head(), 0
+	w.tendLevel()
 	return nil
 }
 

@@ -284,6 +284,8 @@ func describeEntry(e master.Entry) string {
 		return fmt.Sprintf("freeze node %d: %s", e.Node, e.Reason)
 	case master.TrimEntry:
 		return fmt.Sprintf("trim %d", e.Rev)
+	case master.ActivateEntry:
+		return fmt.Sprintf("activate %d", e.Level)
 	case master.ReportsEntry:
 		return fmt.Sprintf("%d reports", len(e.Reports))
 	}

@@ -36,6 +36,8 @@ type world struct {
 	dir      string
 	backedUp uint64 // index of the last entry that the backup holds; 0: there is none
 	forks    []fork // of the log as it stands, oldest first
+	level    uint64 // that the masters are to activate
+	tending  bool   // a try to do so is due
 
 	acked   int
 	counts  map[string]int // what happened, by kind
@@ -242,6 +244,9 @@ func (w *world) unsettled() string {
 	last := uint64(len(w.ledger.entries))
 	if w.ledger.leader == nil {
 		return "nobody leads"
+	}
+	if w.model != nil && w.model.level < w.level {
+		return fmt.Sprintf("the log has level %d, not %d", w.model.level, w.level)
 	}
 	head := w.ledger.leader.fsm.Head()
 	for _, m := range w.masters {
