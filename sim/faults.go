@@ -255,60 +255,6 @@ func (b *branchNode) loseBase() error {
 	return nil
 }
 
-// flip changes a bit of a record in a replica's base.
-func (w *world) flip(words []string) error {
-	return onBranch(func(b *branchNode) error {
-		k, value, err := b.encoded(words[1])
-		if err != nil || value == nil {
-			return err
-		}
-		file, err := os.ReadFile(b.path("base.db"))
-		if err != nil {
-			return err
-		}
-		was := slices.Clone(file)
-		if flip(file, value, b.disk.rand) == 0 {
-			return nil
-		}
-		w.flipped[b.id] = true
-		b.note("has a flipped bit in %s", k)
-		return writeChanged(b.path("base.db"), was, file)
-	})(w, words)
-}
-
-// encoded returns the bytes of a record in the base, nil if it is not there.
-func (b *branchNode) encoded(name string) (k store.RecordKey, value []byte, err error) {
-	_, base := b.rep.Files()
-	err = base.View(func(tx *store.Tx) error {
-		e, err := entityOf(tx.Schema(), name)
-		if err != nil {
-			return err
-		}
-		k = store.RecordKey{Entity: e.ID, ID: idOf(name)}
-		r, err := tx.Record(k.Entity, k.ID)
-		if r != nil && !r.Deleted {
-			value = crm.AppendRecord(nil, r)
-		}
-		return err
-	})
-	return k, value, err
-}
-
-// writeChanged writes the sectors that differ into a file that is open elsewhere.
-func writeChanged(path string, was, now []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	data, meta := changedSectors(was, now, os.Getpagesize())
-	for _, s := range slices.Concat(data, meta) {
-		if _, err := f.WriteAt(now[s*sectorSize:min(len(now), (s+1)*sectorSize)], int64(s*sectorSize)); err != nil {
-			return err
-		}
-	}
-	return f.Close()
-}
-
 // The log.
 
 func (w *world) fated(words []string) error {

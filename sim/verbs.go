@@ -51,6 +51,8 @@ func init() {
 		"clone":   {"REPLICA", 1, true, onBranch((*branchNode).clone)},
 		"lose":    {"REPLICA", 1, true, onBranch((*branchNode).loseBase)},
 		"flip":    {"REPLICA RECORD", 2, true, (*world).flip},
+		"tamper":  {"REPLICA RECORD", 2, true, (*world).tamper},
+		"drop":    {"REPLICA RECORD", 2, true, (*world).drop},
 
 		"elect":    {"", 0, true, func(w *world, _ []string) error { w.ledger.Elect(nil); return nil }},
 		"log":      {"lost|ambiguous|twice|late", 1, true, (*world).fated},
