@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
 )
@@ -59,8 +58,26 @@ func (c change) vouched() bool {
 	if c.screen.Token.Timeline != uint32(written) {
 		return false
 	}
-	i := slices.IndexFunc(l.Forks, func(f crm.Fork) bool { return f.Timeline == written })
-	return written == l.Timeline || i >= 0 && c.before.Stamp.Rev <= l.Forks[i].Rev
+	return written == l.Timeline || c.before.Stamp.Rev <= c.timeline.shared(written)
+}
+
+// outseen reports whether the author saw, in a timeline before a restore, a state
+// in which what the stamp is of had been replaced, by somebody whose edit is
+// not decided again yet.
+func (c change) outseen(by crm.Stamp) bool {
+	written, t := c.decision.Mutation.Timeline, c.screen.Token
+	return written != 0 && written != c.timeline.ID && t.Timeline == uint32(written) && by.Rev <= min(t.Rev, c.timeline.shared(written))
+}
+
+// shared returns the last Rev that an earlier timeline has in common with t, 0 if
+// none.
+func (t *Timeline) shared(earlier uint64) crm.Rev {
+	for _, f := range t.Lineage.Forks {
+		if f.Timeline == earlier {
+			return f.Rev
+		}
+	}
+	return 0
 }
 
 // eachCell calls judge with the changes that decided and not rejected edits asked
