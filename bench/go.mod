@@ -9,6 +9,8 @@ require (
 	modernc.org/sqlite v1.60.1
 )
 
+require github.com/segmentio/fasthash v1.0.3 // indirect
+
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect
 	github.com/benbjohnson/immutable v0.4.0 // indirect

@@ -28,7 +28,8 @@ type Command struct {
 // Commands are the words a line may begin with.
 var Commands = map[string]Command{
 	"cluster":   {"branches=a,b [masters=3] [rtt=80ms] [spare=c,d] [loss=0.01]", "start 3 masters and the branches; each holds its own territory and key-accounts", 1, cluster},
-	"join":      {"SITE [TERRITORY …]", "add a site that has a spare city, with an empty replica", 1, join},
+	"join":      {"SITE [TERRITORY …] [via=NODE]", "add a site that has a spare city, with an empty replica, which tries the node first", 1, join(false)},
+	"relay":     {"SITE [TERRITORY …] [via=NODE]", "add a site as join does, whose replica serves others", 1, join(true)},
 	"territory": {"CODE", "add a territory", 1, territory},
 	"grant":     {"SITE TERRITORY", "let the site hold the territory", 2, grant(crm.OpSetAdd)},
 	"revoke":    {"SITE TERRITORY", "take the grant back", 2, grant(crm.OpSetRemove)},
@@ -100,15 +101,18 @@ func cluster(w *world, ctx context.Context, args []string) (err error) {
 	return w.start(ctx, o, rtt, spare...)
 }
 
-func join(w *world, ctx context.Context, args []string) error {
-	at, err := w.c.Network().Matrix().Find(args[0])
-	if err != nil {
-		return err
+func join(relay bool) func(*world, context.Context, []string) error {
+	return func(w *world, ctx context.Context, args []string) error {
+		at, err := w.c.Network().Matrix().Find(args[0])
+		if err != nil {
+			return err
+		}
+		named := func(arg string) bool { return strings.Contains(arg, "=") }
+		if err := w.c.AddSite(ctx, args[0], at, slices.DeleteFunc(slices.Clone(args[1:]), named)...); err != nil {
+			return err
+		}
+		return w.c.AddBranch(ctx, args[0], at, relay, commas(options(args[1:])["via"])...)
 	}
-	if err := w.c.AddSite(ctx, args[0], at, args[1:]...); err != nil {
-		return err
-	}
-	return w.c.AddBranch(ctx, args[0], at)
 }
 
 func territory(w *world, ctx context.Context, args []string) error {

@@ -49,6 +49,7 @@ type Config struct {
 	Check       func(ctx context.Context) ([]Finding, error)
 	CreateToken func(ctx context.Context, site, role string, ttl time.Duration) (JoinToken, error)
 	Peers       *Peers
+	Backups     *Backups
 	Wan         *Wan
 
 	Registry    *prometheus.Registry // the metrics of the whole node; the server adds its own
@@ -97,6 +98,14 @@ type JoinToken struct {
 	Site    string    `json:"site"`
 	Role    string    `json:"role"`
 	Expires time.Time `json:"expires"`
+}
+
+// Backups are the operations on copies of a master's data.
+type Backups struct {
+	// Write writes a backup file: a database, and a trailer that describes it.
+	Write func(ctx context.Context, w io.Writer) error
+	// Announce tells the cluster that the file which the trailer describes is safe.
+	Announce func(ctx context.Context, trailer json.RawMessage) error
 }
 
 // Peers are the operations on the masters' Raft configuration.

@@ -331,6 +331,8 @@ var fixedOps = []fixedOp{
 	{method: "get", path: "/api/v1/nodes", id: "nodes", summary: "The nodes of the cluster"},
 	{method: "get", path: "/api/v1/outbox", id: "outbox", summary: "Edits that the master has not decided"},
 	{method: "get", path: "/api/v1/check", id: "check", summary: "Check the stored files"},
+	{method: "get", path: "/api/v1/backup", id: "backup", summary: "A backup of the masters' data, as a file"},
+	{method: "post", path: "/api/v1/backup", id: "announce_backup", summary: "Tell the cluster that a backup is safe", body: "Object", status: http.StatusNoContent},
 	{method: "get", path: "/api/v1/raft/peers", id: "peers", summary: "The servers of Raft"},
 	{method: "delete", path: "/api/v1/raft/peers/{id}", id: "remove_peer", summary: "Remove a server from Raft", status: http.StatusNoContent},
 	{method: "post", path: "/api/v1/raft/peers/transfer", id: "transfer", summary: "Hand leadership over", body: "Transfer", status: http.StatusNoContent},

@@ -121,6 +121,8 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/api/v1/nodes", handle: s.nodes},
 		{method: "GET", path: "/api/v1/outbox", handle: s.outbox},
 		{method: "GET", path: "/api/v1/check", handle: s.check},
+		{method: "GET", path: "/api/v1/backup", handle: s.backup},
+		{method: "POST", path: "/api/v1/backup", handle: s.announceBackup},
 		{method: "GET", path: "/api/v1/raft/peers", handle: s.listPeers},
 		{method: "DELETE", path: "/api/v1/raft/peers/{id}", handle: s.removePeer},
 		{method: "POST", path: "/api/v1/raft/peers/transfer", handle: s.transfer},

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -40,7 +42,7 @@ type mark struct {
 }
 
 // accumulate takes the SHA-256 of timeline, Rev, the digest of every territory
-// and the state of every node.
+// and the state of every node, and from level 2 on of lineage, level and backup.
 func accumulate(tx *store.Tx, rev crm.Rev) (sum Accumulator, err error) {
 	t, err := tx.Timeline()
 	if err != nil {
@@ -61,8 +63,30 @@ func accumulate(tx *store.Tx, rev crm.Rev) (sum Accumulator, err error) {
 		}
 		fmt.Fprintf(h, "%d %d %d %x %d %d %d %d %q\n", n.Node, n.Incarnation, n.LastSeq, n.LastHash, n.LastHLC, n.Cursor, n.LowBase, n.SeenMillis, n.Frozen)
 	}
+	if err := sumUp(h, tx); err != nil {
+		return sum, err
+	}
 	h.Sum(sum[:0])
 	return sum, nil
+}
+
+// sumUp adds what a master of the first release does not know of, once there is
+// none.
+func sumUp(h io.Writer, tx *store.Tx) error {
+	level, err := session.LevelIn(tx)
+	if err != nil || level < levelTimelines {
+		return err
+	}
+	l, err := tx.Lineage()
+	if err != nil {
+		return err
+	}
+	backup, err := tx.Meta(session.MetaBackup)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(h, "%x %d %x\n", crm.AppendLineage(nil, l), level, backup)
+	return nil
 }
 
 // compareState makes a mark, or judges this master by the votes on one.

@@ -25,10 +25,11 @@ const MaxEntry = 256 << 10
 //	6 trim      rev
 //	7 freeze    node ‖ reason text
 //	8 timeline  timeline ‖ cluster text ‖ node ‖ received ‖ site, city, country, raft, sync, http: 6 texts
+//	9 backup    timeline ‖ rev ‖ raft index ‖ taken ‖ size ‖ SHA-256 32 bytes
 //
 // Numbers are uvarints in the shortest form; a list is its count and its
-// elements; a text or blob is its length and its bytes; received and seen are
-// Unix milliseconds, offset is milliseconds.
+// elements; a text or blob is its length and its bytes; received, seen and taken
+// are Unix milliseconds, offset is milliseconds. 9 came with level 2.
 const (
 	kindPush     = 1
 	kindAdmit    = 2
@@ -38,6 +39,7 @@ const (
 	kindTrim     = 6
 	kindFreeze   = 7
 	kindTimeline = 8
+	kindBackup   = 9
 )
 
 // An Entry is what the masters agree on, one of the types below.
@@ -114,6 +116,17 @@ type TimelineEntry struct {
 	Raft           string // addresses of the first master
 	Sync           string
 	HTTP           string
+}
+
+// A BackupEntry says that a backup was written and checked, so that branches may
+// forget what it covers.
+type BackupEntry struct {
+	Timeline    uint64
+	Rev         crm.Rev // it holds everything decided up to here
+	RaftIndex   uint64
+	TakenMillis int64
+	Size        uint64 // bytes of the database
+	Sum         [32]byte
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -208,6 +221,11 @@ func (e TimelineEntry) appendBody(b []byte) []byte {
 	return b
 }
 
+func (e BackupEntry) appendBody(b []byte) []byte {
+	b = appendNumbers(append(b, kindBackup), e.Timeline, uint64(e.Rev), e.RaftIndex, uint64(e.TakenMillis), e.Size)
+	return append(b, e.Sum[:]...)
+}
+
 func appendNumbers(b []byte, numbers ...uint64) []byte {
 	for _, n := range numbers {
 		b = binary.AppendUvarint(b, n)
@@ -251,6 +269,10 @@ func (r *reader) entry(kind byte) Entry {
 		return TrimEntry{Rev: r.rev()}
 	case kindFreeze:
 		return FreezeEntry{Node: r.node(), Reason: r.text()}
+	case kindBackup:
+		e := BackupEntry{Timeline: r.number(), Rev: r.rev(), RaftIndex: r.number(), TakenMillis: r.millis(), Size: r.number()}
+		copy(e.Sum[:], r.take(len(e.Sum)))
+		return e
 	case kindTimeline:
 		return TimelineEntry{Timeline: r.number(), Cluster: r.text(), Node: r.node(), ReceivedMillis: r.millis(),
 			Site: r.text(), City: r.text(), Country: r.text(), Raft: r.text(), Sync: r.text(), HTTP: r.text()}

@@ -28,6 +28,7 @@ var sampleEntries = []struct {
 	{"trim", TrimEntry{Rev: 4096}},
 	{"freeze", FreezeEntry{Node: 9, Reason: "stolen"}},
 	{"unfreeze", FreezeEntry{Node: 9}},
+	{"backup", BackupEntry{Timeline: 1 << 63, Rev: 4096, RaftIndex: 5000, TakenMillis: 1_700_000_000_000, Size: 1 << 20, Sum: [32]byte{0: 0xaa, 31: 0xbb}}},
 	{"timeline", TimelineEntry{Timeline: 1 << 63, Cluster: "c1", Node: 1, ReceivedMillis: 5, Site: "hq", City: "Lisboa", Country: "PT", Raft: "m1:7400", Sync: "m1:7401", HTTP: "m1:80"}},
 }
 

@@ -50,13 +50,12 @@ func (f *FSM) evaluateEntry(e Entry) (Verdict, error) {
 	case ReportsEntry:
 		return Verdict{}, f.reports(e)
 	case TrimEntry:
-		_, err := f.tx.TrimBelow(e.Rev)
-		if err != nil {
-			return Verdict{}, err
-		}
-		return Verdict{}, f.raise(session.MetaTrimmed, uint64(e.Rev))
+		_, err := session.Trim(f.tx, e.Rev)
+		return Verdict{}, err
 	case FreezeEntry:
 		return f.freeze(e)
+	case BackupEntry:
+		return f.backup(e)
 	case TimelineEntry:
 		return f.timeline(e)
 	}
@@ -113,7 +112,7 @@ func (f *FSM) judge(n *store.NodeState, e PushEntry, raw []byte) (Decided, Verdi
 	if err != nil {
 		return Decided{}, Verdict{}, err
 	}
-	m, err := crm.DecodeMutation(raw)
+	m, err := readMutation(raw)
 	switch {
 	case who == nil || who.removed:
 		return Decided{}, refuse(crm.CodeForbidden, "push", e.Node, "the node is not part of the cluster"), nil
@@ -122,14 +121,14 @@ func (f *FSM) judge(n *store.NodeState, e PushEntry, raw []byte) (Decided, Verdi
 	case m.Node != e.Node || m.Seq == 0:
 		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("it pushed edit %d of node %d", m.Seq, m.Node)), nil
 	}
-	if level, err := session.LevelIn(f.tx); err != nil || m.Timeline != 0 && level < levelTimelines {
-		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, "it names its timeline, which not every master reads yet"), err
+	if level, err := session.LevelIn(f.tx); err != nil || m.version() > level {
+		return Decided{}, refuse(crm.CodeInvalid, "push", e.Node, fmt.Sprintf("edit %d is written in a version that not every master reads yet", m.Seq)), err
 	}
-	d, err := f.take(n, e, m, raw, who)
+	d, err := f.take(n, e, m, who)
 	return d, Verdict{}, err
 }
 
-func (f *FSM) take(n *store.NodeState, e PushEntry, m *crm.Mutation, raw []byte, who *member) (Decided, error) {
+func (f *FSM) take(n *store.NodeState, e PushEntry, m *mutation, who *member) (Decided, error) {
 	d := Decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}}
 	switch {
 	case e.Incarnation != n.Incarnation:
@@ -139,18 +138,18 @@ func (f *FSM) take(n *store.NodeState, e PushEntry, m *crm.Mutation, raw []byte,
 		d.Fork = true
 		return d, nil
 	case m.Seq <= n.LastSeq:
-		return f.repeat(n, m, raw)
+		return f.repeat(n, m)
 	case m.Seq > n.LastSeq+1:
 		d.Gap = n.LastSeq + 1
 		return d, nil
 	case m.Prev != n.LastHash:
 		return f.fork(n, m), nil
 	}
-	return f.decideNext(n, e, m, raw, who)
+	return f.decideNext(n, e, m, who)
 }
 
 // repeat tells a Mutation that was decided before from another of its number.
-func (f *FSM) repeat(n *store.NodeState, m *crm.Mutation, raw []byte) (Decided, error) {
+func (f *FSM) repeat(n *store.NodeState, m *mutation) (Decided, error) {
 	hash, known := n.LastHash, true
 	if m.Seq < n.LastSeq {
 		b, err := f.tx.Meta(hashName(m.Node, m.Seq))
@@ -162,7 +161,7 @@ func (f *FSM) repeat(n *store.NodeState, m *crm.Mutation, raw []byte) (Decided, 
 			copy(hash[:], b[8:])
 		}
 	}
-	if known && crm.Chain(m.Prev, raw) != hash {
+	if known && m.after != hash {
 		return f.fork(n, m), nil
 	}
 	o, kept, err := f.tx.Outcome(m.Node, m.Seq)
@@ -178,7 +177,7 @@ func hashName(n crm.NodeID, s crm.Seq) string {
 
 // fork freezes a node whose numbers name two Mutations: its disk was cloned, or
 // rolled back without being noticed.
-func (f *FSM) fork(n *store.NodeState, m *crm.Mutation) Decided {
+func (f *FSM) fork(n *store.NodeState, m *mutation) Decided {
 	n.Frozen = fmt.Sprintf("edit %d differs from the one decided under that number: two disks claim to be this node", m.Seq)
 	f.tellFrozen(n.Node, n.Frozen)
 	return Decided{Outcome: crm.Outcome{Node: m.Node, Seq: m.Seq}, Fork: true}
@@ -193,14 +192,17 @@ func (f *FSM) tellFrozen(n crm.NodeID, reason string) {
 
 // decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
 // whatever comes of it.
-func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *crm.Mutation, raw []byte, who *member) (Decided, error) {
+func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *member) (Decided, error) {
 	lineage, err := f.tx.Lineage()
 	if err != nil {
 		return Decided{}, err
 	}
 	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
 		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
-	dec, err := f.safeDecide(m, env, raw)
+	if env.Announce, err = f.announces(m.Mutation); err != nil {
+		return Decided{}, err
+	}
+	dec, err := f.safeDecide(m, env)
 	if err != nil {
 		return Decided{}, err
 	}
@@ -208,12 +210,22 @@ func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *crm.Mutation, raw [
 		return Decided{}, err
 	}
 	f.rev = env.Rev
-	n.LastSeq, n.LastHash, n.LastHLC = m.Seq, crm.Chain(m.Prev, raw), env.HLC
+	n.LastSeq, n.LastHash, n.LastHLC = m.Seq, m.after, env.HLC
 	if err := f.tx.SetNode(*n); err != nil {
 		return Decided{}, err
 	}
 	kept := append(binary.BigEndian.AppendUint64(nil, uint64(m.Seq)), n.LastHash[:]...)
 	return Decided{Outcome: dec.Outcome}, f.tx.SetMeta(hashName(m.Node, m.Seq), kept)
+}
+
+// announces reports whether m may be such a saying, by the level that the log has
+// activated.
+func (f *FSM) announces(m *crm.Mutation) (bool, error) {
+	if len(m.Ops) == 0 || m.Ops[0].Entity != crm.EntityNode {
+		return false, nil
+	}
+	level, err := session.LevelIn(f.tx)
+	return level >= levelRelays, err
 }
 
 // effectiveHLC corrects a node's reading by its measured clock offset, clamps
@@ -249,7 +261,7 @@ func (f *FSM) put(dec crm.Decision) error {
 
 // safeDecide turns a panic into a rejection: a bug must not stop the node's
 // queue, nor every master that replays the log. The bytes are kept.
-func (f *FSM) safeDecide(m *crm.Mutation, env crm.Env, raw []byte) (dec crm.Decision, err error) {
+func (f *FSM) safeDecide(m *mutation, env crm.Env) (dec crm.Decision, err error) {
 	defer func() {
 		what := recover()
 		if what == nil {
@@ -259,10 +271,13 @@ func (f *FSM) safeDecide(m *crm.Mutation, env crm.Env, raw []byte) (dec crm.Deci
 		if f.cfg.Observe.Panicked != nil {
 			f.cfg.Observe.Panicked(m.Node, m.Seq, what)
 		}
-		dec = rejection(f.tx.Schema(), m, env, crm.CodeInternal, "the edit could not be judged because of a bug; its content is kept at head office")
-		err = f.tx.SetMeta(quarantineName(m.Node, m.Seq), raw)
+		dec = rejection(f.tx.Schema(), m.Mutation, env, crm.CodeInternal, "the edit could not be judged because of a bug; its content is kept at head office")
+		err = f.tx.SetMeta(quarantineName(m.Node, m.Seq), m.raw)
 	}()
-	return f.decide(f.tx, m, env)
+	if m.withheld != nil {
+		return crm.DecideWithheld(f.tx, *m.withheld, env)
+	}
+	return f.decide(f.tx, m.Mutation, env)
 }
 
 func quarantineName(n crm.NodeID, s crm.Seq) string { return fmt.Sprintf("quarantine/%d/%d", n, s) }

@@ -19,15 +19,16 @@ import (
 // processes. A raft-wal on it writes to memory, where what is not synced is known
 // apart; a bbolt log writes to a real file. On either a write can hang or fail.
 type faultDisk struct {
-	mu     sync.Mutex // protects the rest
-	files  map[string]*diskFile
-	state  types.PersistentState
-	stable map[string][]byte
-	hangs  chan struct{} // writes wait until it is closed; nil: they do not
-	fails  error         // of writes; nil: they succeed
-	lies   bool          // what is synced is not
-	swap   func(*raft.Log)
-	ended  chan struct{} // closed when the process that has the disk open is ended
+	mu       sync.Mutex // protects the rest
+	files    map[string]*diskFile
+	state    types.PersistentState
+	stable   map[string][]byte
+	hangs    chan struct{} // writes wait until it is closed; nil: they do not
+	fails    error         // of writes; nil: they succeed
+	lies     bool          // what is synced is not
+	swap     func(*raft.Log)
+	deleting func()        // called before entries are deleted; may be nil
+	ended    chan struct{} // closed when the process that has the disk open is ended
 }
 
 // A diskFile is a file as a process sees it and as it is after a crash.
@@ -176,7 +177,7 @@ func (l *faultLog) StoreLogs(logs []*raft.Log) error {
 		logs = slices.Clone(logs)
 		for i, log := range logs {
 			other := *log
-			if err := open(log.Index, &other); err != nil {
+			if err := unseal(log.Index, &other); err != nil {
 				return err
 			}
 			swap(&other)
@@ -192,6 +193,12 @@ func (l *faultLog) StoreLogs(logs []*raft.Log) error {
 }
 
 func (l *faultLog) DeleteRange(low, high uint64) error {
+	l.disk.mu.Lock()
+	deleting := l.disk.deleting
+	l.disk.mu.Unlock()
+	if deleting != nil {
+		deleting()
+	}
 	if err := l.disk.write(); err != nil {
 		return err
 	}

@@ -15,9 +15,10 @@ type faultWire struct {
 	mu    sync.Mutex // protects the rest
 	conns map[*faultConn]struct{}
 	delay time.Duration
+	short int // bytes after which a new connection breaks; negative: it does not
 }
 
-func newFaultWire() *faultWire { return &faultWire{conns: map[*faultConn]struct{}{}} }
+func newFaultWire() *faultWire { return &faultWire{conns: map[*faultConn]struct{}{}, short: -1} }
 
 // spoil puts the wire between a ledger and its network.
 func (w *faultWire) spoil(cfg *ledgerConfig) {
@@ -41,7 +42,7 @@ func (w *faultWire) spoil(cfg *ledgerConfig) {
 func (w *faultWire) join(raw net.Conn) net.Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := &faultConn{Conn: raw, wire: w, room: -1}
+	c := &faultConn{Conn: raw, wire: w, room: w.short}
 	w.conns[c] = struct{}{}
 	return c
 }
@@ -63,6 +64,14 @@ func (w *faultWire) each(do func(*faultConn)) {
 // in the middle of a call or of its answer.
 func (w *faultWire) drop(rng *rand.Rand) {
 	room := rng.IntN(300)
+	w.each(func(c *faultConn) { c.limit(room) })
+}
+
+// shorten makes every connection break after so many bytes, or none with -1.
+func (w *faultWire) shorten(room int) {
+	w.mu.Lock()
+	w.short = room
+	w.mu.Unlock()
 	w.each(func(c *faultConn) { c.limit(room) })
 }
 

@@ -27,6 +27,7 @@ type faultWorld struct {
 	seen    map[int]int // failures of each master that were acted upon
 	stalls  map[int]func()
 	writers []*clerk
+	bolt    bool
 	bad     int // the master whose log is damaged; 0: none
 
 	mu   sync.Mutex // protects live
@@ -49,13 +50,8 @@ func newFaultWorld(t *testing.T, o faultOptions) *faultWorld {
 			w.disks[n], w.wires[n] = newFaultDisk(), newFaultWire()
 		}
 		w.wires[n].spoil(c)
-		c.OpenLog = func(dir string) (logStore, error) {
-			path := ""
-			if o.bolt {
-				path = filepath.Join(dir, "log.db")
-			}
-			return w.disks[n].open(path, c.Fatal)
-		}
+		w.bolt = o.bolt
+		c.OpenLog = func(dir string) (logStore, error) { return w.disks[n].open(w.logPath(dir), c.Fatal) }
 		c.StateEvery = time.Second
 		if o.edit != nil {
 			o.edit(n, c)
@@ -76,6 +72,14 @@ func newFaultWorld(t *testing.T, o faultOptions) *faultWorld {
 		w.writers = append(w.writers, c)
 	}
 	return w
+}
+
+// logPath returns where in dir a master's bbolt log is, "" for raft-wal.
+func (w *faultWorld) logPath(dir string) string {
+	if !w.bolt {
+		return ""
+	}
+	return filepath.Join(dir, "log.db")
 }
 
 // A clerk is a writer that counts in a field of a record of its own.
@@ -264,7 +268,7 @@ func (w *faultWorld) calm() {
 // every edit that was acknowledged took effect once, and no edit did twice.
 func (w *faultWorld) prove(nodes ...int) {
 	w.t.Helper()
-	w.mustDecide(first().after(w), 1, "calm")
+	w.mustDecide(first().after(w), 1, fmt.Sprint("calm at ", time.Now().UnixNano()))
 	w.mustAgree(nodes...)
 	for _, n := range nodes {
 		w.proveOn(n)

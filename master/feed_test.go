@@ -247,7 +247,7 @@ type stubFeed struct {
 func newStubFeed(r *rig, b *branch, h *syncproto.Hello) stubFeed {
 	m := r.masters[0].Master
 	h.Node = crm.NodeID(b.cert.Identity.Node)
-	return stubFeed{session.NewFeed(m.server.Rosters(), b.cert.Identity.Site, h, &syncproto.Welcome{Timeline: b.timeline}), m}
+	return stubFeed{session.NewFeed(m.server.Rosters(), b.cert.Identity.Site, h, &syncproto.Welcome{Proto: syncproto.MaxVersion, Timeline: b.timeline}), m}
 }
 
 // step reads the next batch as a session would send it.

@@ -89,6 +89,7 @@ type FSM struct {
 	pending   int        // Mutations evaluated in tx
 	at        position   // of the last entry evaluated
 	rev       crm.Rev    // of the last decision evaluated
+	restored  uint64     // the timeline, if it began with a restore
 	servers   servers
 	directory directory // nil: to be read again
 	marks     []mark    // the latest, oldest first
@@ -103,10 +104,11 @@ type position struct{ index, term uint64 }
 
 // published is what the last bbolt commit holds.
 type published struct {
-	at      position
-	rev     crm.Rev
-	servers servers
-	changed chan struct{} // closed at the next commit
+	at       position
+	rev      crm.Rev
+	restored uint64 // the timeline, if it began with a restore
+	servers  servers
+	changed  chan struct{} // closed at the next commit
 }
 
 // A Verdict is what an entry came to.
@@ -267,6 +269,9 @@ func (f *FSM) load() error {
 		if f.servers, err = serversIn(tx); err != nil {
 			return err
 		}
+		if f.restored, err = restoredIn(tx); err != nil {
+			return err
+		}
 		level, err := session.LevelIn(tx)
 		if err != nil {
 			return err
@@ -289,13 +294,23 @@ func appliedIn(tx *store.Tx) (position, error) {
 	return position{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, nil
 }
 
+// restoredIn returns the timeline if it began with a restore, which only a file
+// that is put in place brings; else 0.
+func restoredIn(tx *store.Tx) (uint64, error) {
+	l, err := tx.Lineage()
+	if err != nil || len(l.Forks) == 0 {
+		return 0, err
+	}
+	return l.Timeline, nil
+}
+
 // publish tells readers of what is committed. The caller holds mu, or is alone.
 func (f *FSM) publish() {
 	f.evaluated.Store(uint64(f.rev))
 	f.out.Lock()
 	defer f.out.Unlock()
 	close(f.state.changed)
-	f.state = published{at: f.at, rev: f.rev, servers: f.servers, changed: make(chan struct{})}
+	f.state = published{at: f.at, rev: f.rev, restored: f.restored, servers: f.servers, changed: make(chan struct{})}
 }
 
 func (f *FSM) published() published {

@@ -24,12 +24,28 @@ const (
 	CodeSiteTaken   crm.Code = "site_has_replica"   // the site has an active replica
 )
 
-// joinLimit bounds a join from its first frame to the answer.
-const joinLimit = 20 * time.Second
+const (
+	// joinLimit bounds a join from its first frame to the answer.
+	joinLimit = 20 * time.Second
+	// joinFlight bounds the way of a join's answer: nobody vouches for the caller.
+	joinFlight = 10 * time.Second
+	// maxJoins is how many connections of nodes that want to join are open at once.
+	maxJoins = 64
+)
 
 // serveJoin lets one node into the cluster, or says why not. Nobody vouches for
 // the caller but its token.
 func (m *Master) serveJoin(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
+	select {
+	case m.joining <- struct{}{}:
+		defer func() { <-m.joining }()
+	default:
+		m.cfg.Metrics.joins.WithLabelValues(string(crm.CodeUnavailable)).Inc()
+		return
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(joinLimit + joinFlight)); err != nil {
+		return
+	}
 	f, err := session.ReceiveFirst(c, conn)
 	if err != nil {
 		m.log.Debug("a joining node said nothing", "from", c.RemoteAddr(), "error", err)

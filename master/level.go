@@ -14,6 +14,13 @@ import (
 // their Timeline: every voter decodes version 2.
 const levelTimelines = 2
 
+// levelRelays is the level from which on a node may say in its own record where
+// it serves others.
+const levelRelays = 3
+
+// levelBackups is the level from which on backups are announced.
+const levelBackups = 2
+
 // speech returns what the masters' own edits are written in: the lineage of the
 // records, and whether every voter reads that a Mutation names its Timeline.
 func speech(tx *store.Tx) (l crm.Lineage, named bool, err error) {

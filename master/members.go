@@ -383,6 +383,11 @@ func (m *Master) expel(ctx context.Context, n crm.NodeID) error {
 func (m *Master) seat(ctx context.Context, n session.NodeFacts, now raft.Server) (done bool, err error) {
 	switch {
 	case now.ID == "":
+		ask, cancel := context.WithTimeout(ctx, 2*memberEvery)
+		defer cancel()
+		if _, err := m.askMaster(ask, n.Node); err != nil {
+			return false, nil // it does not run yet, and may be fetching the records; see Seed
+		}
 		m.log.Info("a master begins to follow", "node", n.Node, "address", n.Raft)
 		return true, m.ledger.addNonvoter(ctx, serverID(n.Node), n.Raft)
 	case now.Suffrage == raft.Voter && string(now.Address) != n.Raft:

@@ -26,13 +26,13 @@ type Metrics struct {
 	lagSeconds, lagEntries, appliedIndex prometheus.Gauge
 	connected                            prometheus.Gauge
 	peerLag                              *prometheus.GaugeVec
-	bytes, items                         *prometheus.CounterVec
+	bytes, items, refused                *prometheus.CounterVec
 	ack, rtt                             *prometheus.HistogramVec
 	handshakes, conflicts                *prometheus.CounterVec
 	unresolved                           prometheus.Gauge
 	mismatch, frozen, panicked           prometheus.Counter
 	members                              *prometheus.GaugeVec
-	health                               prometheus.Gauge
+	health, backup                       prometheus.Gauge
 	joins                                *prometheus.CounterVec
 	verified, distrusted                 prometheus.Counter
 	repairs                              *prometheus.CounterVec
@@ -63,6 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		peerLag:       gauges("replication_peer_lag_entries", "Revs between this master's head and a replica's Cursor.", "peer_site"),
 		bytes:         counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "peer_site", "dir"),
 		items:         counters("replication_items_total", "Records sent to replicas.", "kind"),
+		refused:       counters("replication_refused_total", "Replicas refused, and frames of theirs that were, by the code of the reason.", "reason"),
 		ack:           histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
 		rtt:           histograms("wan_rtt_seconds", "Round trips to other sites.", "peer_site", "proto"),
 		handshakes:    attempts.MustCurryWith(prometheus.Labels{"method": "sync"}),
@@ -76,12 +77,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		members:       gauges("gossip_members", "Nodes that gossip knows.", "state"),
 		verified:      counter("raft_log_verified_total", "Ranges of the Raft log that were read back and are as the leader wrote them."),
 		distrusted:    counter("files_distrusted_total", "Times this master found its files damaged or different from the others', and stopped."),
+		backup:        gauge("backup_timestamp_seconds", "When the last announced backup was taken, in Unix seconds; 0: never."),
 		health:        gauge("gossip_health_score", "How badly this node keeps up with gossip; 0 is well."),
 	}
 	if reg != nil {
 		reg.MustRegister(attempts, m.isLeader, m.hasLeader, m.term, m.leaderChanges, m.decided, m.applied, m.appended, m.snapshot, m.commit, m.batch,
-			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.ack, m.rtt,
-			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.repairs, m.verified, m.distrusted)
+			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.refused, m.ack, m.rtt,
+			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.backup, m.repairs, m.verified, m.distrusted)
 	}
 	return m
 }
@@ -112,6 +114,7 @@ func (m *Metrics) sessions() session.Observer {
 	return session.Observer{
 		Handshake: func(answer syncproto.Kind) { m.handshakes.WithLabelValues(answer.String()).Inc() },
 		Batch:     m.sent,
+		Refused:   func(reason crm.Code) { m.refused.WithLabelValues(string(reason)).Inc() },
 		RTT: func(site string, rtt time.Duration) {
 			m.rtt.WithLabelValues(site, "sync").Observe(rtt.Seconds())
 		},
@@ -177,6 +180,15 @@ func (m *Master) measureGossip() {
 		m.cfg.Metrics.members.WithLabelValues(s.String()).Set(float64(n[s]))
 	}
 	m.cfg.Metrics.health.Set(float64(m.gossip.HealthScore()))
+}
+
+// measureBackup says how old the last backup is.
+func (m *Master) measureBackup() error {
+	return m.ledger.db().View(func(tx *store.Tx) error {
+		b, err := session.BackupIn(tx)
+		m.cfg.Metrics.backup.Set(float64(b.Millis) / 1000)
+		return err
+	})
 }
 
 // countOpen counts the attention list.

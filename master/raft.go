@@ -112,6 +112,7 @@ type ledger struct {
 	fsm     *fsm
 	stream  *stream
 	trans   *transport
+	seeds   *seedStore
 	raft    *raft.Raft
 	watch   *watchdog
 	observe *raft.Observer
@@ -235,6 +236,7 @@ func (l *ledger) open() error {
 	if l.fsm, err = newFSM(l.cfg, l.data, l.watch, l.fatal); err != nil {
 		return err
 	}
+	l.seeds = newSeedStore(l.cfg.Dir, l.data)
 	log, err := openLogStore(l.cfg, dir)
 	if err != nil {
 		return err
@@ -255,7 +257,7 @@ func (l *ledger) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("listen for masters at %s: %w", l.cfg.Address, err)
 	}
-	l.stream = newStream(l.cfg, lis, l.vote)
+	l.stream = newStream(l.cfg, lis, &calls{vote: l.vote, seed: l.giveSeed, log: l.logFor, timeline: l.timeline})
 	config := l.cfg.raftConfig()
 	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
@@ -321,6 +323,9 @@ func (l *ledger) shutDown() error {
 	if l.log != nil {
 		errs = append(errs, l.log.Close())
 	}
+	if l.seeds != nil {
+		l.seeds.drop()
+	}
 	if l.data != nil {
 		errs = append(errs, l.data.Close())
 	}
@@ -364,6 +369,13 @@ func (l *ledger) leaderChanged() <-chan struct{} {
 // db returns the decided records as of the last bbolt commit. A snapshot from
 // the leader may replace what is in it at any time.
 func (l *ledger) db() *store.DB { return l.data }
+
+// timeline returns the timeline if the masters were restored, 0 if they never
+// were, and whether this master has no data yet.
+func (l *ledger) timeline() (restored uint64, empty bool) {
+	p := l.fsm.published()
+	return p.restored, p.rev == 0
+}
 
 // head returns the last Rev committed to bbolt.
 func (l *ledger) head() crm.Rev { return l.fsm.published().rev }

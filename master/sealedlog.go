@@ -58,7 +58,7 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 func (s *sealedLog) GetLog(index uint64, log *raft.Log) error {
 	err := s.read(func() error { return s.logStore.GetLog(index, log) })
 	if err == nil {
-		err = open(index, log)
+		err = unseal(index, log)
 	}
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, wal.ErrClosed) {
 		return err
@@ -69,8 +69,8 @@ func (s *sealedLog) GetLog(index uint64, log *raft.Log) error {
 	return fmt.Errorf("%w: entry %d of the raft log: %w", errDamaged, index, err)
 }
 
-// open checks and removes the seal of an entry.
-func open(index uint64, log *raft.Log) error {
+// unseal checks and removes the seal of an entry.
+func unseal(index uint64, log *raft.Log) error {
 	if log.Index != index {
 		return fmt.Errorf("it says that it is entry %d", log.Index)
 	}

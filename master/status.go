@@ -21,7 +21,9 @@ type Status struct {
 	Leads    bool        `json:"leads"`
 	Level    uint16      `json:"level"` // the version of the protocol that the log has activated
 	Timeline uint64      `json:"timeline,omitempty"`
-	Head     crm.Rev     `json:"head"`           // committed here
+	Head     crm.Rev     `json:"head"`   // committed here
+	Backup   crm.Rev     `json:"backup"` // what the last announced backup holds; 0: there is none
+	BackupAt time.Time   `json:"backup_at,omitzero"`
 	AsOf     time.Time   `json:"as_of,omitzero"` // everything decided by then is committed here
 	Seq      crm.Seq     `json:"seq"`            // of this master's newest decided edit
 	Sessions int         `json:"sessions"`       // replicas connected here
@@ -56,7 +58,13 @@ func (m *Master) Status() Status {
 			return err
 		}
 		s.Timeline, s.Seq = f.Timeline, f.Seq
-		s.Level, err = session.LevelIn(tx)
+		if s.Level, err = session.LevelIn(tx); err != nil {
+			return err
+		}
+		b, err := session.BackupIn(tx)
+		if b.Rev != 0 {
+			s.Backup, s.BackupAt = b.Rev, time.UnixMilli(b.Millis).UTC()
+		}
 		return err
 	})
 	if err != nil && s.Trouble == "" {

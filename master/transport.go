@@ -18,10 +18,14 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 )
 
-// The first byte on a connection between ledgers says what it is for.
+// The first byte on a connection between ledgers says what it is for. Before it
+// a restored cluster's masters say which timeline they are of.
 const (
-	connRaft = 'R' // hashicorp/raft's own calls follow
-	connVote = 'V' // one vote follows: see sendVote
+	connRaft     = 'R' // hashicorp/raft's own calls follow
+	connVote     = 'V' // one vote follows: see sendVote
+	connSeed     = 'S' // a master that joins asks for records: see seed.go
+	connEntry    = 'E' // one entry to be logged follows: see sendEntry
+	connTimeline = 'T' // a timeline follows, 8 bytes big-endian, and then one of the above
 )
 
 // handshakeTimeout bounds the time from accepting a connection to its first byte.
@@ -37,7 +41,7 @@ type stream struct {
 	server *tls.Config
 	client *tls.Config
 	logger *slog.Logger
-	vote   func(voteCast) // takes a vote of another master
+	calls  *calls
 
 	accepted chan net.Conn
 	life     context.Context // ends with the stream, and with it every dial and handshake
@@ -48,9 +52,21 @@ type stream struct {
 	conns map[*tracked]struct{}
 }
 
-// newStream starts to accept. The caller calls closeAll.
-func newStream(cfg ledgerConfig, lis net.Listener, vote func(voteCast)) *stream {
-	s := &stream{addr: cfg.Address, lis: lis, dial: cfg.Dial, server: cfg.Server, client: cfg.Client, logger: cfg.Logger, vote: vote,
+// calls are what a stream asks of its ledger.
+type calls struct {
+	vote     func(voteCast)                           // takes a vote of another master
+	seed     func(*tracked) error                     // gives records to one that joins
+	log      func(ctx context.Context, e Entry) error // logs an entry of another master, while this one leads
+	timeline func() (restored uint64, empty bool)     // the timeline, 0 if the masters were never restored; whether there is no data yet
+}
+
+// newStream starts to accept. The caller calls closeAll. Without calls it takes
+// connections of Raft only.
+func newStream(cfg ledgerConfig, lis net.Listener, c *calls) *stream {
+	if c == nil {
+		c = &calls{timeline: func() (uint64, bool) { return 0, true }}
+	}
+	s := &stream{addr: cfg.Address, lis: lis, dial: cfg.Dial, server: cfg.Server, client: cfg.Client, logger: cfg.Logger, calls: c,
 		accepted: make(chan net.Conn), conns: map[*tracked]struct{}{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptLoop)
@@ -115,7 +131,7 @@ func (s *stream) open(ctx context.Context, to string, purpose byte) (net.Conn, e
 	if c == nil {
 		return nil, net.ErrClosed
 	}
-	if err := c.begin(ctx, s.client, tls.Client, func() error { return c.say(purpose) }); err != nil {
+	if err := c.begin(ctx, s.client, tls.Client, func() error { return c.say(s.greeting(purpose)) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to master %s: %w", to, err), c.Close())
 	}
 	return c, nil
@@ -148,7 +164,7 @@ func (s *stream) welcome(c *tracked) {
 	defer cancel()
 	var purpose byte
 	err := c.begin(ctx, s.server, tls.Server, func() (err error) {
-		purpose, err = c.hear()
+		purpose, err = s.hear(c)
 		return err
 	})
 	if err == nil && purpose == connRaft {
@@ -158,8 +174,14 @@ func (s *stream) welcome(c *tracked) {
 		case <-s.life.Done():
 		}
 	}
-	if err == nil && purpose == connVote {
+	switch {
+	case err != nil:
+	case purpose == connVote && s.calls.vote != nil:
 		err = s.takeVote(ctx, c)
+	case purpose == connEntry && s.calls.log != nil:
+		err = s.takeEntry(ctx, c)
+	case purpose == connSeed && s.calls.seed != nil:
+		err = s.calls.seed(c)
 	}
 	if err != nil {
 		s.logger.Debug("a connection to the raft port was refused", "from", c.raw.RemoteAddr(), "error", err)
@@ -217,15 +239,44 @@ func (c *tracked) begin(ctx context.Context, config *tls.Config, layer func(net.
 	return c.raw.SetDeadline(time.Time{})
 }
 
-func (c *tracked) say(purpose byte) error {
-	_, err := c.Write([]byte{purpose})
+func (c *tracked) say(greeting []byte) error {
+	_, err := c.Write(greeting)
 	return err
 }
 
-func (c *tracked) hear() (byte, error) {
-	var b [1]byte
-	_, err := io.ReadFull(c, b[:])
-	return b[0], err
+// greeting is what a connection begins with.
+func (s *stream) greeting(purpose byte) []byte {
+	timeline, _ := s.calls.timeline()
+	if timeline == 0 {
+		return []byte{purpose}
+	}
+	return append(binary.BigEndian.AppendUint64([]byte{connTimeline}, timeline), purpose)
+}
+
+// hear reads a greeting. Masters of a timeline that was left by a restore bear
+// the same names and may still run: they and those of the new one must not hear
+// each other. A master that has no data yet joins whoever leads it.
+func (s *stream) hear(c *tracked) (purpose byte, err error) {
+	var b [8]byte
+	if _, err := io.ReadFull(c, b[:1]); err != nil {
+		return 0, err
+	}
+	purpose = b[0]
+	var theirs uint64
+	if purpose == connTimeline {
+		if _, err := io.ReadFull(c, b[:]); err != nil {
+			return 0, err
+		}
+		theirs = binary.BigEndian.Uint64(b[:])
+		if _, err := io.ReadFull(c, b[:1]); err != nil {
+			return 0, err
+		}
+		purpose = b[0]
+	}
+	if ours, empty := s.calls.timeline(); ours != theirs && !empty {
+		return 0, fmt.Errorf("the other master is of timeline %d, this one of %d: one of them was left by a restore and must be stopped (0: never restored)", theirs, ours)
+	}
+	return purpose, nil
 }
 
 // A voteCast is a master's accumulator at a mark, on its way to the leader.
@@ -278,7 +329,7 @@ func (s *stream) takeVote(ctx context.Context, c *tracked) error {
 			return errors.Join(fmt.Errorf("vote of node %d from %v", v.Node, id), err)
 		}
 	}
-	s.vote(v)
+	s.calls.vote(v)
 	_, err := c.Write([]byte{1})
 	return err
 }

@@ -24,6 +24,16 @@ type Mutant struct {
 	Args    string // for the test binary, split at spaces
 }
 
+// Table returns the Markdown that docs/reliability.md shows of the mutants.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| mutant | where | the test that must fail |\n|---|---|---|\n")
+	for _, m := range Mutants {
+		fmt.Fprintf(&b, "| %s | `%s` | `%s` of `%s` |\n", m.Name, m.File, m.Test, m.Package)
+	}
+	return b.String()
+}
+
 // A Verdict is what became of a mutant.
 type Verdict int
 
@@ -41,7 +51,7 @@ func (v Verdict) String() string { return verdictNames[v] }
 
 // patience bounds a test with a mutant in it, which may well hang: that is
 // noticed too.
-const patience = "90s"
+const patience = "60s"
 
 // Run builds the test with the mutant in it and runs it, with temporary files in
 // dir. The output is the test's. An error says that nothing was learned: the

@@ -3,6 +3,7 @@ package mutanttest
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,6 +51,16 @@ func TestMutants_PassagesAreThere(t *testing.T) {
 			t.Errorf("%s: its name is not its own, or it changes nothing", m.Name)
 		}
 		names[m.Name] = true
+	}
+}
+
+func TestTable_IsInTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root(t), "docs", "reliability.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), Table()) {
+		t.Errorf("docs/reliability.md does not hold the table as it is now:\n%s", Table())
 	}
 }
 

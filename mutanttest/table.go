@@ -1,6 +1,6 @@
 package mutanttest
 
-// Mutants are the bugs that the tests must find.
+// Mutants are the bugs that the tests must find. docs/reliability.md lists them.
 var Mutants = []Mutant{
 	{
 		Name: "an fsync removed", File: "store/file.go", Package: "processtest", Test: "TestPowerCut_Replica",
@@ -44,15 +44,27 @@ var Mutants = []Mutant{
 	},
 	{
 		Name: "digest not updated", File: "store/digest.go", Package: "store", Test: "TestRandomChanges",
-		Old: "\t\ts.add(recordHash(k, body))\n", New: "\t\t_ = s\n",
+		Old: "\t\ttx.moved(sumKey{t, k.digestBucket()}).add(recordHash(k, body))\n", New: "",
 	},
 	{
 		Name: "timeline ignored by the feed", File: "session/feed.go", Package: "master", Test: "TestFeed_ReconnectGoesOnFromTheCursor",
-		Old: "if h.Timeline != timeline {", New: "if false {",
+		Old: "if h.Timeline != w.Timeline {", New: "if false {",
 	},
 	{
-		Name: "digest not compared", File: "replica/pull.go", Package: "replica", Test: "TestDigest_MismatchIsAlarmedAndRepaired",
-		Old: "if string(got[:len(want.Sum)]) != string(want.Sum[:]) {", New: "if got == (store.Digest{}) {",
+		Name: "digest not compared", File: "replica/mend.go", Package: "replica", Test: "TestDigest_MismatchIsAlarmedAndRepaired",
+		Old: "if string(got[:len(want.Sum)]) == string(want.Sum[:]) && damaged.IsEmpty() {", New: "if got != (store.Digest{}) {",
+	},
+	{
+		Name: "a batch of before the repair applied", File: "replica/pull.go", Package: "session", Test: "TestRepair_DropsWhatWasOnItsWay",
+		Old: "case b.Repair != p.repairs.number:", New: "case false:",
+	},
+	{
+		Name: "suspicions forgotten with the process", File: "replica/suspicion.go", Package: "session", Test: "TestRepair_InPartsOverLostSessions",
+		Old: "return tx.SetMeta(metaSuspect, v)", New: "return nil",
+	},
+	{
+		Name: "sums of a territory that was not granted", File: "session/packer.go", Package: "session", Test: "TestRepair_RefusesAndSlowsDown",
+		Old: "if !p.wants[t].IsEmpty() || p.ways[t] == nil {", New: "if !p.wants[t].IsEmpty() {",
 	},
 	{
 		Name: "acknowledged before the journal is written", File: "replica/commit.go", Package: "replica", Test: "TestCommit_DiskFullAcknowledgesNothing",

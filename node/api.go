@@ -22,6 +22,7 @@ func (n *Node) apiConfig() httpapi.Config {
 		return c
 	}
 	c.CreateToken = n.createToken
+	c.Backups = &httpapi.Backups{Write: n.writeBackup, Announce: n.announceBackup}
 	c.Peers = &httpapi.Peers{List: n.peers, Remove: n.master.RemovePeer, Transfer: n.master.TransferLeader}
 	return c
 }

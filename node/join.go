@@ -37,8 +37,11 @@ func Join(ctx context.Context, s Settings, role auth.Role, joinString string, en
 	}
 	ask := &syncproto.Join{TokenID: js.Token.ID, Secret: js.Token.Secret, CSR: csr, Role: string(role), City: s.City,
 		HTTP: advertised(s.Advertise.HTTP, s.Listen.HTTP)}
+	if role == auth.RoleMaster || s.Relay {
+		ask.Sync = advertised(s.Advertise.Sync, s.Listen.Sync)
+	}
 	if role == auth.RoleMaster {
-		ask.Sync, ask.Raft = advertised(s.Advertise.Sync, s.Listen.Sync), advertised(s.Advertise.Raft, s.Listen.Raft)
+		ask.Raft = advertised(s.Advertise.Raft, s.Listen.Raft)
 	}
 	got, err := askAny(ctx, js, ask, env)
 	if err != nil {
@@ -103,6 +106,9 @@ func askOne(ctx context.Context, addr string, js auth.JoinString, ask *syncproto
 
 func writeJoined(dir string, role auth.Role, got *syncproto.Joined, n *auth.Node, env Env) (Identity, error) {
 	id := Identity{Cluster: got.Cluster, Role: role, Site: got.Site, Node: got.Node, Masters: got.Masters}
+	for _, p := range got.RaftPeers {
+		id.RaftPeers = append(id.RaftPeers, p.Address)
+	}
 	if err := writeTrust(dir, got); err != nil {
 		return Identity{}, fmt.Errorf("join: %w", err)
 	}

@@ -26,7 +26,8 @@ type Settings struct {
 	Dir         string    `yaml:"dir"`          // the node's directory; default ./tradepost-data
 	Listen      Addresses `yaml:"listen"`       // where this node listens
 	Advertise   Addresses `yaml:"advertise"`    // where others reach it; empty: as in Listen
-	Masters     []string  `yaml:"masters"`      // sync addresses to try beside those known from joining
+	Masters     []string  `yaml:"masters"`      // sync addresses of masters and relays to try beside those known from joining
+	Relay       bool      `yaml:"relay"`        // a replica that serves others at its sync address
 	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
 	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
 	Protocol    uint16    `yaml:"protocol"`     // holds the node at an older version of the protocol, as a brake in an upgrade; 0 (default): the newest
@@ -47,7 +48,7 @@ type Scrub struct {
 
 // Addresses are host:port pairs. An empty Gossip switches gossip off.
 type Addresses struct {
-	Sync   string `yaml:"sync"`   // masters: replicas and joining nodes connect here
+	Sync   string `yaml:"sync"`   // masters and relays: replicas connect here, at masters joining nodes too
 	Raft   string `yaml:"raft"`   // masters: among each other
 	HTTP   string `yaml:"http"`   // people, programs, Prometheus
 	Gossip string `yaml:"gossip"` // discovery, UDP and TCP

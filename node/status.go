@@ -35,6 +35,8 @@ type MasterStatus struct {
 	Leads    bool              `json:"leads"`
 	Level    uint16            `json:"level"`    // the version of the protocol that the masters have activated
 	Sessions int               `json:"sessions"` // replicas connected to this master
+	Backup   crm.Rev           `json:"backup"`   // what the last announced backup holds; 0: there is none
+	BackupAt time.Time         `json:"backup_at,omitzero"`
 	Store    StoreStatus       `json:"store"`
 	Raft     master.RaftStatus `json:"raft"`
 }
@@ -103,7 +105,7 @@ func (n *Node) Status(context.Context) (Status, error) {
 func (s *Status) ofMaster(m master.Status) {
 	s.Timeline, s.Head, s.AsOf, s.Seq = m.Timeline, m.Head, m.AsOf, m.Seq
 	st := m.Store
-	s.MasterStatus = &MasterStatus{Leader: m.Leader, Leads: m.Leads, Level: m.Level, Sessions: m.Sessions, Raft: m.Raft, Store: StoreStatus{
+	s.MasterStatus = &MasterStatus{Leader: m.Leader, Leads: m.Leads, Level: m.Level, Sessions: m.Sessions, Backup: m.Backup, BackupAt: m.BackupAt, Raft: m.Raft, Store: StoreStatus{
 		Bytes: st.Bytes, FreePages: st.FreePages, OpenReads: st.OpenReads, Commits: st.Commits,
 		LastCommitMillis: milliseconds(st.LastCommit), MaxCommitMillis: milliseconds(st.MaxCommit),
 		MeanCommitMillis: milliseconds(st.TotalCommit / time.Duration(max(st.Commits, 1))),

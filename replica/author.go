@@ -55,5 +55,5 @@ func (a author) writable(t crm.TerritoryID) bool { return slices.Contains(a.hold
 
 // env returns the circumstances of a Mutation that no master has decided.
 func (a author) env(at crm.HLC) crm.Env {
-	return crm.Env{Rev: crm.Pending, HLC: at, Home: a.home, Writable: a.writable}
+	return crm.Env{Rev: crm.Pending, HLC: at, Home: a.home, Writable: a.writable, Announce: true}
 }

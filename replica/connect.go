@@ -11,7 +11,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	serving "github.com/tradepost-crm/tradepost/session"
+	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
@@ -43,7 +46,7 @@ func final(err error) bool {
 	switch crm.CodeOf(err) {
 	case crm.CodeFenced, crm.CodeFrozen:
 		return true
-	case crm.CodeUnavailable, crm.CodeNoLeader, crm.CodeTimeout, crm.CodeStale, crm.CodeInternal, crm.CodeCorrupt, crm.CodeDiskFull:
+	case serving.CodeNotServed, crm.CodeUnavailable, crm.CodeNoLeader, crm.CodeTimeout, crm.CodeStale, crm.CodeInternal, crm.CodeCorrupt, crm.CodeDiskFull:
 		return false
 	}
 	return refused
@@ -114,25 +117,62 @@ func (r *Replica) addresses() []string {
 func (r *Replica) connect(ctx context.Context, addr string) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.DialTimeout)
 	defer cancel()
-	raw, err := r.cfg.Dial(ctx, addr)
+	transport, err := r.dial(ctx, addr, r.cfg.TLS)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	transport, err := r.secure(ctx, raw)
-	if err != nil {
-		stop()
-		return nil, errors.Join(err, raw.Close())
-	}
+	stop := context.AfterFunc(ctx, func() { _ = transport.Close() })
 	s, err := r.shakeHands(transport, addr)
 	if !stop() && err == nil {
 		s.finish()
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, raw.Close())
+		return nil, errors.Join(err, transport.Close())
 	}
 	return s, nil
+}
+
+// dial opens a transport to a node that serves replicas.
+func (r *Replica) dial(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
+	raw, err := r.cfg.Dial(ctx, addr)
+	if err != nil || config == nil {
+		return raw, err
+	}
+	c := tls.Client(raw, config)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("tls: %w", err), raw.Close())
+	}
+	if err := r.expect(c, addr); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return c, nil
+}
+
+// expect accepts a master, and a relay that may serve this node by its records.
+// While there are none it accepts a relay whose address an admin has given.
+func (r *Replica) expect(c *tls.Conn, addr string) error {
+	id, err := auth.PeerIdentity(c.ConnectionState())
+	if err != nil || id.Role == auth.RoleMaster {
+		return err
+	}
+	trusted := false
+	err = r.base.View(func(tx *store.Tx) error {
+		ros, err := r.rosters.At(tx)
+		if err != nil {
+			return err
+		}
+		if _, known := ros.Nodes[r.cfg.ID.Node]; !known {
+			trusted = slices.Contains(r.cfg.Masters(), addr)
+			return nil
+		}
+		trusted = ros.Serves(crm.NodeID(id.Node), r.cfg.ID.Node) && ros.Nodes[crm.NodeID(id.Node)].Site == id.Site
+		return nil
+	})
+	if err == nil && !trusted {
+		err = &crm.Error{Code: crm.CodeForbidden, Op: "connect", Item: addr, Message: fmt.Sprintf("%s answers, which is no master and no relay that may serve this node", id)}
+	}
+	return err
 }
 
 // shakeHands introduces the node on a transport and takes the answer.
@@ -161,17 +201,6 @@ func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) 
 	r.change(func(now *link) { now.session, now.addr, l = s, addr, *now })
 	r.cfg.Logger.Info("session with a master", "address", addr, "head", l.head, "rtt", l.rtt, "offset", l.offset)
 	return s, nil
-}
-
-func (r *Replica) secure(ctx context.Context, raw net.Conn) (net.Conn, error) {
-	if r.cfg.TLS == nil {
-		return raw, nil
-	}
-	t := tls.Client(raw, r.cfg.TLS)
-	if err := t.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	return t, nil
 }
 
 // severity says how loudly the end of a session is logged: a cut WAN is

@@ -46,6 +46,7 @@ func (r *Replica) diverged(d *divergence) error {
 		r.cfg.Metrics.mismatch.Add(float64(len(fresh)))
 	}
 	r.cfg.Metrics.resync.WithLabelValues(reason).Inc()
+	r.dismiss("this relay's base differs from the masters'")
 	r.cfg.Logger.Error("ALARM: the base differs from the masters; what differs is fetched again", "territories", fresh, "cause", d.what, "cursor", r.position().rev)
 	return nil
 }
@@ -215,6 +216,7 @@ func (r *Replica) resetBase() error {
 	if err := r.base.Replace(path); err != nil {
 		return err
 	}
+	r.dismiss("this relay's base begins anew")
 	r.change(func(l *link) { l.heads, l.head, l.asOf = nil, 0, time.Time{} })
 	r.advance(func(p *position) { *p = position{last: p.last} })
 	r.mu.Lock()

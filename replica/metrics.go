@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	serving "github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -16,7 +17,7 @@ type Metrics struct {
 	rejected                             *prometheus.CounterVec
 	shipTime                             prometheus.Histogram
 	lagSeconds, lagEntries, appliedIndex prometheus.Gauge
-	bytes, resync                        *prometheus.CounterVec
+	bytes, resync, refused               *prometheus.CounterVec
 	ackTime                              *prometheus.HistogramVec
 	visible                              prometheus.Histogram
 	mismatch                             prometheus.Counter
@@ -47,6 +48,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		appliedIndex:    gauge("replication_applied_index", "The Cursor: the last Rev applied."),
 		bytes:           counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "dir"),
 		resync:          counters("replication_resync_total", "Times records were asked for again.", "reason"),
+		refused:         counters("replication_refused_total", "Frames of masters that were refused, by the code of the reason.", "reason"),
 		ackTime:         histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
 		visible:         histogram("write_visible_seconds", "From the edit at another site to its being readable here."),
 		mismatch:        counter("state_hash_mismatch_total", "Digests of territories that were not the master's."),
@@ -67,11 +69,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.rtt = rtt.WithLabelValues("masters", "sync")
 	if reg != nil {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
-			m.appliedIndex, m.bytes, m.resync, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset,
+			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset,
 			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage)
 	}
 	return m
 }
+
+// below returns what a relay measures of the nodes it serves.
+func (m *Metrics) below() serving.Observer { return serving.Observer{} }
 
 // commits returns the observer of a file's commits.
 func (m *Metrics) commits(db string) func(store.CommitStats) {

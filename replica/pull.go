@@ -24,6 +24,7 @@ const maxPartSize = 16 << 20
 type pull struct {
 	r       *Replica
 	repairs repairs
+	told    bool             // this session has begun to tell of the nodes below
 	part    []syncproto.Item // of batches that were not final, not written yet
 	size    int              // of part, in bytes
 	whole   []crm.TerritoryID
@@ -43,16 +44,24 @@ func (p *pull) take(b *syncproto.Batch) error {
 	case b.From != pos.rev:
 		return badBatch("it begins at %d and the Cursor is %d", b.From, pos.rev)
 	}
+	if err := p.r.plausible(b, pos); err != nil {
+		return err
+	}
 	p.add(b)
 	if !b.Final && len(p.part) < p.r.part && p.size < maxPartSize {
 		return nil
 	}
-	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, buckets: p.buckets, notes: p.notes, wants: p.repairs.wants}
+	c := &change{r: p.r, batch: b, items: p.part, whole: p.whole, buckets: p.buckets, notes: p.notes, wants: p.repairs.wants, version: p.repairs.version, told: p.told}
 	p.drop()
 	if !b.Final {
 		return c.writePart()
 	}
-	return p.judge(c, c.finish())
+	p.told = p.told || c.tells(p.r.cfg.ID.Node)
+	err := c.finish()
+	if errors.Is(err, errUntold) {
+		return p.r.untold(err)
+	}
+	return p.judge(c, err)
 }
 
 func (p *pull) add(b *syncproto.Batch) {
@@ -61,11 +70,10 @@ func (p *pull) add(b *syncproto.Batch) {
 		p.size += b.Items[i].Size()
 	}
 	p.notes = append(p.notes, b.Outcomes...)
-	for _, t := range b.Whole {
-		if !slices.Contains(p.whole, t) {
-			p.whole = append(p.whole, t)
-		}
+	for _, o := range b.Outcomes {
+		p.size += syncproto.OutcomeSize(o)
 	}
+	p.whole = slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.whole, b.Whole))))
 	for _, w := range b.Buckets {
 		if p.buckets == nil {
 			p.buckets = buckets{}
@@ -84,17 +92,19 @@ func badBatch(format string, args ...any) error {
 // A change is the step from one prefix of the master's order to another: the
 // items that came, and once applied what they changed here.
 type change struct {
-	r     *Replica
-	batch *syncproto.Batch
-	items []syncproto.Item
-	whole []crm.TerritoryID
-	notes []crm.Outcome
+	r       *Replica
+	batch   *syncproto.Batch
+	items   []syncproto.Item
+	whole   []crm.TerritoryID
+	notes   []crm.Outcome
+	version uint16 // of the protocol
+	told    bool   // see pull
 
 	buckets buckets // that come whole
 	wants   buckets // of the repair that a final batch answers
 
 	tx      *store.Tx
-	touched []store.RecordKey // keys that pending Mutations may depend on
+	touched []store.RecordKey // traces of the changes
 	all     bool              // anything may have changed: schema, site, territories
 	changed []crm.Change
 	dropped map[store.RecordKey]dropped // with what comes whole or was lost, and not put again
@@ -137,7 +147,7 @@ func (c *change) commit() error {
 	if p.rev != c.batch.From || c.batch.To < p.rev {
 		return badBatch("(%d, %d] does not continue %d", c.batch.From, c.batch.To, p.rev)
 	}
-	for _, step := range []func(position) error{c.dropWhole, c.dropBuckets, c.applyItems, c.dropForeign, c.record, c.verify, c.cure} {
+	for _, step := range []func(position) error{c.dropWhole, c.dropBuckets, c.applyItems, c.trim, c.dropForeign, c.keepCircle, c.record, c.verify, c.cure} {
 		if err := step(p); err != nil {
 			return err
 		}
@@ -148,14 +158,14 @@ func (c *change) commit() error {
 // dropWhole empties the territories that come whole, but on a bootstrap, which
 // began with an empty base.
 func (c *change) dropWhole(p position) error {
-	if p.rev == 0 {
-		return nil
-	}
 	whole, err := stagedWhole(c.tx)
 	if err != nil {
 		return err
 	}
 	c.whole = slices.Compact(slices.Sorted(slices.Values(slices.Concat(whole, c.whole))))
+	if p.rev == 0 {
+		return nil
+	}
 	for _, t := range c.whole {
 		if _, err := c.dropTerritory(t); err != nil {
 			return err
@@ -241,6 +251,14 @@ func (c *change) put(it *syncproto.Item) error {
 	if err != nil {
 		return err
 	}
+	if it.Territory != 0 && c.r.relay != nil {
+		if err := c.tx.MarkLeft(store.RecordKey{Entity: it.Entity, ID: it.ID}, it.Territory, it.Rev); err != nil {
+			return err
+		}
+	}
+	if it.Kind == syncproto.ItemLeft && now != nil {
+		return nil
+	}
 	c.note(it, old, now)
 	if now == nil {
 		_, err := c.tx.Drop(it.Entity, it.ID)
@@ -249,9 +267,13 @@ func (c *change) put(it *syncproto.Item) error {
 	return c.tx.Put(now)
 }
 
-// stateOf returns the record as the item leaves it, nil if it left.
+// stateOf returns the record as the item leaves it, nil if it left. What lives in
+// another territory than the one it left, or came back, stays.
 func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, error) {
 	if it.Kind == syncproto.ItemLeft {
+		if it.Territory != 0 && old != nil && (old.Territory != it.Territory || old.Stamp.Rev > it.Rev) {
+			return old, nil
+		}
 		return nil, nil
 	}
 	rec, err := crm.DecodeRecord(it.Entity, it.ID, it.Body)
@@ -269,7 +291,10 @@ func (c *change) stateOf(it *syncproto.Item, old *crm.Record) (*crm.Record, erro
 			return nil, missing
 		}
 	}
-	return rec, nil
+	if len(c.wants) > 0 || len(c.whole) > 0 {
+		old = nil // what is here may be what is to be mended
+	}
+	return rec, plausibleRecord(old, rec, c.batch.To)
 }
 
 // note remembers what the item changes for pending Mutations and readers.
@@ -302,10 +327,8 @@ func (c *change) note(it *syncproto.Item, old, now *crm.Record) {
 	if it.Entity < crm.FirstEntity && it.Entity != crm.EntityAttention && it.Entity != crm.EntityPurge {
 		c.all = true
 	}
-	for _, rec := range []*crm.Record{old, now} {
-		if rec != nil && !c.all {
-			c.touched = concerns(c.touched, c.tx.Schema(), rec)
-		}
+	if !c.all && (old != nil || now != nil) {
+		c.touched = changes(c.touched, c.tx.Schema(), old, now)
 	}
 }
 
@@ -377,7 +400,8 @@ func (r *Replica) follow(j *store.JTx, tx *store.Tx, c *change) error {
 	if err != nil {
 		return err
 	}
-	if err := dropForbidden(j, c.notes); err != nil {
+	own := slices.DeleteFunc(slices.Clone(c.notes), func(o crm.Outcome) bool { return o.Node != r.cfg.ID.Node })
+	if err := dropForbidden(j, own); err != nil {
 		return err
 	}
 	if c.all || c.batch.From == 0 {
@@ -389,6 +413,9 @@ func (r *Replica) follow(j *store.JTx, tx *store.Tx, c *change) error {
 // applied makes a change known.
 func (r *Replica) applied(c *change) error {
 	for _, o := range c.notes {
+		if o.Node != r.cfg.ID.Node {
+			continue
+		}
 		if o.Kind == crm.Rejected {
 			r.cfg.Metrics.rejected.WithLabelValues(string(o.Code)).Inc()
 		}
@@ -420,6 +447,9 @@ func (r *Replica) applied(c *change) error {
 	}
 	r.measureLag()
 	nudge(r.kick)
+	if c.batch.From > 0 && len(c.whole)+len(c.buckets) > 0 {
+		r.dismiss("what this relay holds was sent to it anew")
+	}
 	if c.left || c.batch.From == 0 {
 		nudge(r.dirty)
 	}
@@ -479,12 +509,12 @@ func (c *change) tryPart(direct, metadata bool) error {
 }
 
 // writeItems writes in the order of the keys, so that pages are filled one after
-// the other. Of two items of one record the later one counts.
+// the other. Of two items that concern the same the later one counts.
 func (c *change) writeItems(direct, metadata bool) error {
 	sortItems(c.items)
 	for i := range c.items {
 		it := &c.items[i]
-		if i+1 < len(c.items) && sameRecord(it, &c.items[i+1]) {
+		if i+1 < len(c.items) && sameConcern(it, &c.items[i+1]) {
 			continue
 		}
 		write := stageItem

@@ -18,6 +18,7 @@ type push struct {
 	r       *Replica
 	taken   crm.Seq // the masters have everything up to here
 	next    crm.Seq // to be sent next
+	sent    crm.Seq // everything sent was up to here
 	flights []flight
 	notNow  time.Time // of a Busy master: when it may be asked again; zero: at once
 }
@@ -48,7 +49,7 @@ func (p *push) pushes(now time.Time) (out []syncproto.Frame, err error) {
 		}
 		fl.sent = now
 		p.flights = append(p.flights, fl)
-		p.next = fl.last + 1
+		p.next, p.sent = fl.last+1, max(p.sent, fl.last)
 		out = append(out, f)
 	}
 	return out, nil
@@ -97,14 +98,14 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 func (p *push) heard(f syncproto.Frame, now time.Time) {
 	switch f := f.(type) {
 	case *syncproto.Pushed:
-		p.landed(f.Seq, now)
+		p.landed(min(f.Seq, max(p.sent, p.taken)), now)
 	case *syncproto.Gap:
-		if f.Expected > p.taken {
+		if f.Expected > p.taken && f.Expected <= p.sent+1 {
 			p.rewind(f.Expected)
 		}
 	case *syncproto.Busy:
 		p.rewind(p.taken + 1)
-		wait := time.Duration(f.RetryAfterMillis) * time.Millisecond
+		wait := min(time.Duration(f.RetryAfterMillis)*time.Millisecond, p.r.cfg.BackoffMax)
 		p.notNow = now.Add(wait + p.r.jitter(wait/2))
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	serving "github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -23,6 +25,8 @@ type Replica struct {
 	commits  *commits
 	part     int // items of a catch-up in one transaction: maxPart
 	changes  store.Subscribers
+	rosters  serving.Rosters
+	relay    *relay        // nil: this node serves no other
 	moved    signal        // fires when anything under mu changes
 	kick     chan struct{} // holds a token when the session may have something to send
 	doubt    chan struct{} // holds a token when something may be suspect that the session has not asked for
@@ -69,6 +73,9 @@ func Open(c Config) (*Replica, error) {
 		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1), dirty: make(chan struct{}, 1), moves: map[crm.Seq]crm.Seq{}}
 	if err := r.open(); err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
+	}
+	if err := r.openRelay(); err != nil {
+		return nil, fmt.Errorf("open replica: %w", errors.Join(err, r.Close()))
 	}
 	return r, nil
 }
@@ -140,6 +147,11 @@ func (r *Replica) Files() (*store.Journal, *store.DB) { return r.journal, r.base
 // Close closes the files. It must be called after Run has returned.
 func (r *Replica) Close() error {
 	var errs []error
+	if r.relay != nil {
+		if err := r.relay.lis.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
 	if r.journal != nil {
 		errs = append(errs, r.journal.Close())
 	}
@@ -149,13 +161,17 @@ func (r *Replica) Close() error {
 	return errors.Join(errs...)
 }
 
-// Run keeps a session with a master and removes purged bytes until ctx ends. It
-// returns when all its goroutines have. The error is nil if ctx ended it.
+// Run keeps a session with a master or relay, serves others if it is a relay, and
+// removes purged bytes until ctx ends. It returns when all its goroutines have. The error is nil if ctx ended it.
 func (r *Replica) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, loop := range []func(context.Context) error{r.keepConnected, r.keepPurged} {
+	loops := []func(context.Context) error{r.keepConnected, r.keepPurged, r.keepAnnounced}
+	if r.relay != nil {
+		loops = append(loops, r.relay.run)
+	}
+	for _, loop := range loops {
 		wg.Go(func() {
 			if err := loop(ctx); err != nil && ctx.Err() == nil {
 				cancel(err)

@@ -48,6 +48,9 @@ func newSession(t *Talk, conn *syncproto.Conn, transport net.Conn, addr string) 
 
 // run lives the session. It returns why it ended, after all its goroutines.
 func (s *session) run(ctx context.Context) error {
+	if s.r.relay != nil {
+		defer s.r.relay.begin(s.addr)()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = s.transport.Close() })
 	defer stop()
@@ -82,7 +85,7 @@ func (s *session) receive(ctx context.Context) error {
 			return errSilent
 		}
 		if err != nil {
-			return err
+			return s.r.count(err)
 		}
 		if err := s.handle(ctx, f); err != nil {
 			return err
@@ -106,7 +109,7 @@ func (s *session) handle(ctx context.Context, f syncproto.Frame) error {
 		s.talk.questions.answered(f)
 		return nil
 	}
-	return s.r.refused(f)
+	return s.r.count(s.r.refused(f))
 }
 
 // give waits for room in c.
@@ -137,7 +140,7 @@ func (s *session) apply(ctx context.Context) error {
 		case <-s.r.doubt:
 		case b := <-s.batches:
 			if err := s.talk.pull.take(b); err != nil {
-				return err
+				return s.r.count(err)
 			}
 		}
 	}

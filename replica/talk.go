@@ -41,6 +41,9 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 	if w.Proto < h.ProtoMin || w.Proto > h.ProtoMax {
 		return nil, &crm.Error{Code: syncproto.CodeVersion, Op: "connect", Message: fmt.Sprintf("the master speaks version %d, this node %d to %d", w.Proto, h.ProtoMin, h.ProtoMax)}
 	}
+	if err := r.count(plausibleWelcome(h, w)); err != nil {
+		return nil, err
+	}
 	if err := r.judge(h, w); err != nil {
 		return nil, err
 	}
@@ -67,13 +70,15 @@ func (t *Talk) Hear(f syncproto.Frame) error {
 		if err := t.ask(); err != nil {
 			return err
 		}
-		return t.pull.take(f)
+		return t.r.count(t.pull.take(f))
 	case *syncproto.Pushed, *syncproto.Gap, *syncproto.Busy:
 		t.up.heard(f, now)
 	case *syncproto.Heartbeat:
 		if !f.Reply {
 			f.T2 = now.UnixMilli()
-			t.out = append(t.out, t.r.answerBeat(f))
+			if len(t.out) < maxOut {
+				t.out = append(t.out, t.r.answerBeat(f))
+			}
 			break
 		}
 		if asked, ok := t.questions.beatAnswered(f.ID); ok {
@@ -82,10 +87,14 @@ func (t *Talk) Hear(f syncproto.Frame) error {
 	case *syncproto.Answer:
 		t.questions.answered(f)
 	default:
-		return t.r.refused(f)
+		return t.r.count(t.r.refused(f))
 	}
 	return nil
 }
+
+// maxOut bounds the answers that wait to be sent: a master that asks faster than
+// it reads gets no more.
+const maxOut = 64
 
 // ask has a repair sent if one is due. What comes before the next batch is looked
 // at was sent before the master heard of it.

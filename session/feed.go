@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/tradepost-crm/tradepost/auth"
@@ -39,6 +38,12 @@ type Feed struct {
 	rosters *Rosters
 	node    crm.NodeID
 	site    string
+	server  crm.NodeID // who serves, if it is a relay; 0: a master
+	version uint16     // of the protocol that the replica speaks
+
+	timeline uint64  // that the replica was welcomed to
+	trimmed  crm.Rev // as last sent
+	circle   circle  // whom the replica could serve itself
 
 	cursor  crm.Rev // the replica's base, once it has applied what was sent
 	ways    map[crm.TerritoryID]*way
@@ -64,7 +69,7 @@ type way struct {
 // NewFeed returns the feed of a replica of the site that was welcomed on its
 // Hello. From version 3 on what the replica wants again it says in a Repair.
 func NewFeed(rosters *Rosters, site string, h *syncproto.Hello, w *syncproto.Welcome) *Feed {
-	f := &Feed{rosters: rosters, node: h.Node, site: site, ways: map[crm.TerritoryID]*way{}, resend: map[crm.TerritoryID]bool{}, digests: map[crm.TerritoryID]bool{}}
+	f := &Feed{rosters: rosters, node: h.Node, site: site, version: w.Proto, timeline: w.Timeline, ways: map[crm.TerritoryID]*way{}, resend: map[crm.TerritoryID]bool{}, digests: map[crm.TerritoryID]bool{}}
 	if h.Timeline != w.Timeline {
 		return f // the Cursor means nothing here: everything is sent whole
 	}
@@ -86,7 +91,7 @@ func (f *Feed) Cursor() crm.Rev { return f.cursor }
 // with the next final batch. What it wants of territories that are not granted is
 // left out.
 func (f *Feed) Rewind(r *syncproto.Repair) {
-	*f = Feed{rosters: f.rosters, node: f.node, site: f.site, cursor: r.Cursor, repair: r.Number,
+	*f = Feed{rosters: f.rosters, node: f.node, site: f.site, server: f.server, version: f.version, timeline: f.timeline, cursor: r.Cursor, repair: r.Number,
 		ways: map[crm.TerritoryID]*way{}, digests: map[crm.TerritoryID]bool{}, wants: map[crm.TerritoryID]syncproto.BucketSet{}}
 	for _, w := range r.Wants {
 		f.wants[w.Territory] = w.Buckets
@@ -107,16 +112,18 @@ func (f *Feed) foreign() (out []crm.TerritoryID) {
 // Matters reports whether a batch must go at once: it is a part, or says more
 // than that the head moved.
 func (f *Feed) Matters(b *syncproto.Batch) bool {
-	return !b.Final || !f.begun || len(b.Items) > 0 || len(b.Whole) > 0 || len(b.Outcomes) > 0 || b.Decided > f.decided || len(b.Digests) > 0
+	return !b.Final || !f.begun || len(b.Items) > 0 || len(b.Whole) > 0 || len(b.Outcomes) > 0 || b.Decided > f.decided || len(b.Digests) > 0 || len(b.Nodes) > 0
 }
 
 // Sent notes that the replica will apply b.
 func (f *Feed) Sent(b *syncproto.Batch) {
+	f.circle.sent(b)
 	if !b.Final {
 		f.staged = true
 		return
 	}
 	f.cursor, f.decided, f.begun, f.staged, f.resume = b.To, b.Decided, true, false, 0
+	f.trimmed = max(f.trimmed, b.Trimmed)
 	clear(f.digests)
 	clear(f.resend)
 	clear(f.wants)
@@ -135,14 +142,17 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 	if err := s.Belongs(auth.Identity{Role: auth.RoleReplica, Site: f.site, Node: uint32(f.node)}); err != nil {
 		return nil, err
 	}
-	trimmed, err := TrimmedIn(tx)
+	if err := f.servable(s); err != nil {
+		return nil, err
+	}
+	kept, err := keptIn(tx)
 	if err != nil {
 		return nil, err
 	}
-	f.align(s.Roster.Sites[f.site].Grants, s.Head, trimmed)
+	f.align(s.Roster.Sites[f.site].Grants, s.Head, kept)
 	b := &syncproto.Batch{Timeline: s.Timeline, From: f.cursor, To: s.Head, Final: true, Decided: s.State.LastSeq, Repair: f.repair}
 	if b.From > b.To {
-		return nil, &crm.Error{Code: crm.CodeInternal, Op: "read feed", Message: fmt.Sprintf("the replica is at rev %d, this master at %d", b.From, b.To)}
+		return nil, &crm.Error{Code: syncproto.CodeFrame, Op: "read feed", Message: fmt.Sprintf("the replica is at rev %d, this master at %d", b.From, b.To)}
 	}
 	for _, t := range sortedKeys(f.ways) {
 		switch w := f.ways[t]; {
@@ -152,7 +162,13 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 			b.Buckets = append(b.Buckets, syncproto.WholeBuckets{Territory: t, Set: w.mend})
 		}
 	}
+	if f.version >= 3 && kept.trimmed > f.trimmed {
+		b.Trimmed = kept.trimmed
+	}
 	p := &packer{Feed: f, tx: tx, batch: b, left: partBudget}
+	if err := p.nodes(s.Roster); err != nil || !b.Final {
+		return b, err
+	}
 	if err := p.outcomes(); err != nil {
 		return nil, err
 	}
@@ -160,7 +176,7 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 		return nil, err
 	}
 	if !b.Final {
-		b.Outcomes = nil
+		b.Outcomes, b.Nodes, b.Trimmed = nil, nil, 0
 		return b, nil
 	}
 	if err := p.digests(); err != nil {
@@ -171,8 +187,8 @@ func (f *Feed) Next(tx *store.Tx) (*syncproto.Batch, error) {
 
 // align makes the ways those of the territories granted now. A territory is
 // begun anew, whole, if it was granted above the Cursor, if the replica asked
-// for it, or if markers that it needs are gone.
-func (f *Feed) align(grants []Grant, head, trimmed crm.Rev) {
+// for it, or if markers that it needs are not here.
+func (f *Feed) align(grants []Grant, head crm.Rev, kept kept) {
 	granted := map[crm.TerritoryID]crm.Rev{crm.Shared: 0}
 	for _, g := range grants {
 		granted[g.Territory] = g.Rev
@@ -184,37 +200,28 @@ func (f *Feed) align(grants []Grant, head, trimmed crm.Rev) {
 	}
 	for t, rev := range granted {
 		if w := f.ways[t]; w == nil || w.grant != rev {
-			f.ways[t] = f.begin(t, rev, head, trimmed)
+			f.ways[t] = f.begin(t, rev, head, kept.above(t))
 			f.digests[t] = true
 		}
 	}
 }
 
-// begin returns where to start with a territory.
-func (f *Feed) begin(t crm.TerritoryID, granted, head, trimmed crm.Rev) *way {
-	w := &way{grant: granted, whole: f.cursor == 0 || granted > f.cursor || f.resend[t] || f.cursor < trimmed}
+// begin returns where to start with a territory of which tombstones and markers
+// are there above kept.
+func (f *Feed) begin(t crm.TerritoryID, granted, head, kept crm.Rev) *way {
+	// What is staged may be from another node. It would have sent the territory
+	// whole too if that follows from the Cursor and the grant alone.
+	whole := f.cursor == 0 || granted > f.cursor
+	w := &way{grant: granted, whole: whole || f.resend[t] || f.cursor < kept}
 	switch {
 	case !w.whole && !f.wants[t].IsEmpty():
 		w.mend = f.wants[t] // from the beginning
 	case !w.whole:
 		w.at = atEnd(max(f.cursor, f.resume))
-	case f.resume >= granted && f.resume >= trimmed && !f.resend[t]:
+	case whole && f.resume >= granted && f.resume >= kept && !f.resend[t]:
 		w.at = atEnd(f.resume) // the parts up to there were read after the grant
 	case !f.staged:
 		w.skip = head
 	}
 	return w
-}
-
-// MetaTrimmed is the name of the store's blob that holds the Rev below which
-// tombstones and markers are gone: 8 bytes, big-endian.
-const MetaTrimmed = "trimmed"
-
-// TrimmedIn reads MetaTrimmed; 0 if nothing was ever trimmed.
-func TrimmedIn(tx *store.Tx) (crm.Rev, error) {
-	b, err := tx.Meta(MetaTrimmed)
-	if err != nil || len(b) != 8 {
-		return 0, err
-	}
-	return crm.Rev(binary.BigEndian.Uint64(b)), nil
 }

@@ -20,11 +20,11 @@ func ForwardOf(id uint64, s Submission) *syncproto.Forward {
 
 // SubmissionOf is the Submission of a Forward.
 func SubmissionOf(f *syncproto.Forward) (Submission, error) {
-	m, err := crm.DecodeMutation(f.Mutations[0])
+	_, first, err := nameOf(f.Mutations[0])
 	if err != nil {
 		return Submission{}, &crm.Error{Code: syncproto.CodeFrame, Op: "read forwarded edits", Message: err.Error()}
 	}
-	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: m.Seq, Mutations: f.Mutations}, nil
+	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: first, Mutations: f.Mutations}, nil
 }
 
 // ForwardedOf carries a Reply, or why there is none.
@@ -72,6 +72,11 @@ const maxWork = 256
 // ServeLink answers the other end of a [Link] until that hangs up: it has Hellos
 // judged, Mutations decided and questions answered by up.
 func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstream) error {
+	return s.serveLink(ctx, conn, up, func(crm.NodeID) error { return nil })
+}
+
+// serveLink takes reports of the nodes that the other end may speak for.
+func (s *Server) serveLink(ctx context.Context, conn *syncproto.Conn, up Upstream, may func(crm.NodeID) error) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -83,10 +88,19 @@ func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstrea
 		if err != nil {
 			return err
 		}
-		if h, ok := f.(*syncproto.Hello); ok {
+		conn.Speak(conn.Version())
+		switch f := f.(type) {
+		case *syncproto.Hello:
 			select {
-			case hellos <- h:
+			case hellos <- f:
 			case <-ctx.Done():
+			}
+			continue
+		case *syncproto.Reports:
+			for _, r := range f.Reports {
+				if may(r.Node) == nil {
+					s.cfg.Reported(r.Node, r.Cursor, r.LowBase, r.SeenMillis)
+				}
 			}
 			continue
 		}
@@ -100,18 +114,51 @@ func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstrea
 	}
 }
 
-// greetInOrder answers Hellos one after the other: a Welcome bears no number.
+// maxGreets is how many Hellos of one Link are judged at once: each takes a round
+// of the masters, and a storm brings hundreds.
+const maxGreets = 32
+
+// greetInOrder judges Hellos side by side and answers them in the order they
+// came: a Welcome bears no number.
 func (s *Server) greetInOrder(ctx context.Context, conn *syncproto.Conn, up Upstream, hellos <-chan *syncproto.Hello) {
+	var judging sync.WaitGroup
+	defer judging.Wait()
+	answers := make(chan chan syncproto.Frame, maxGreets)
+	judging.Go(func() { sendInOrder(ctx, conn, answers) })
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h := <-hellos:
-			f, err := up.Greet(ctx, h)
-			if err != nil {
-				f = s.Busy(err)
+			answer := make(chan syncproto.Frame, 1)
+			select {
+			case answers <- answer:
+			case <-ctx.Done():
+				return
 			}
-			conn.Send(f)
+			judging.Go(func() {
+				f, err := up.Greet(ctx, h)
+				if err != nil {
+					f = s.Busy(err)
+				}
+				answer <- f
+			})
+		}
+	}
+}
+
+func sendInOrder(ctx context.Context, conn *syncproto.Conn, answers <-chan chan syncproto.Frame) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case answer := <-answers:
+			select {
+			case f := <-answer:
+				conn.Send(f) // its failure ends Receive too
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }

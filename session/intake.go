@@ -40,17 +40,30 @@ func (i *intake) begin(p *syncproto.Push, offsetMillis int64) (Act, error) {
 // check returns the size of a push whose Mutations are the node's, in order.
 func (i *intake) check(p *syncproto.Push) (size int, err error) {
 	for n, raw := range p.Mutations {
-		m, err := crm.DecodeMutation(raw)
+		node, number, err := nameOf(raw)
 		if err != nil {
 			return 0, &crm.Error{Code: syncproto.CodeFrame, Op: "read push", Message: err.Error()}
 		}
-		if seq := p.First + crm.Seq(n); m.Node != i.node || m.Seq != seq {
+		if seq := p.First + crm.Seq(n); node != i.node || number != seq {
 			return 0, &crm.Error{Code: crm.CodeForbidden, Op: "read push", Item: fmt.Sprintf("edit %d", seq),
-				Message: fmt.Sprintf("it bears node %d and number %d; node %d may only send its own edits, in order", m.Node, m.Seq, i.node)}
+				Message: fmt.Sprintf("it bears node %d and number %d; node %d may only send its own edits, in order", node, number, i.node)}
 		}
 		size += len(raw)
 	}
 	return size, nil
+}
+
+// nameOf returns whose Mutation it is, or whose withheld one, and its number.
+func nameOf(raw []byte) (crm.NodeID, crm.Seq, error) {
+	if crm.IsWithheld(raw) {
+		w, err := crm.DecodeWithheld(raw)
+		return w.Node, w.Seq, err
+	}
+	m, err := crm.DecodeMutation(raw)
+	if err != nil {
+		return 0, 0, err
+	}
+	return m.Node, m.Seq, nil
 }
 
 // next returns what of the push goes up next, nil at its end.
@@ -85,9 +98,9 @@ func (i *intake) notTaken(r Reply, err error) (Act, error) {
 	case r.Gap != 0:
 		return Act{Send: frames(&syncproto.Gap{Expected: r.Gap})}, nil
 	case r.Fork:
-		return Act{Send: frames(&syncproto.Frozen{Reason: FrozenAdvice})}, errAnswered
+		return Act{Send: frames(&syncproto.Frozen{Reason: FrozenAdvice})}, errors.Join(errAnswered, &crm.Error{Code: crm.CodeFrozen, Op: "push", Message: FrozenAdvice})
 	}
-	return Act{Send: frames(&syncproto.Fenced{Incarnation: r.Fenced, Reason: fencedAdvice})}, errAnswered
+	return Act{Send: frames(&syncproto.Fenced{Incarnation: r.Fenced, Reason: fencedAdvice})}, errors.Join(errAnswered, &crm.Error{Code: crm.CodeFenced, Op: "push", Message: fencedAdvice})
 }
 
 // end gives back what a push holds of the backlog.

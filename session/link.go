@@ -77,6 +77,24 @@ func (k *Link) Ask(ctx context.Context, what syncproto.AskKind) (*syncproto.Answ
 	return answer, nil
 }
 
+// Report passes on how far replicas are, if the node above knows that frame.
+// Reports are hints: an error means that they may not have arrived.
+func (k *Link) Report(ctx context.Context, reports []syncproto.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
+	defer cancel()
+	l, err := k.get(ctx)
+	if err == nil && l.conn.Version() == 0 {
+		_, err = k.Knows(ctx)
+	}
+	if err != nil || l.conn.Version() < 3 {
+		return err
+	}
+	l.conn.Speak(l.conn.Version())
+	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
+	defer stop()
+	return l.conn.Send(&syncproto.Reports{Reports: reports})
+}
+
 // Knows returns the newest version that both this node and the one above know,
 // as that one says now.
 func (k *Link) Knows(ctx context.Context) (uint16, error) {

@@ -34,7 +34,9 @@ type outflow struct {
 }
 
 func newOutflow(s *Server, site string, h *syncproto.Hello, w *syncproto.Welcome, now time.Time) outflow {
-	return outflow{srv: s, feed: NewFeed(&s.rosters, site, h, w), spoken: w.Proto, most: min(h.ProtoMax, s.cfg.Protocol), beatAt: now, repairs: repairs{left: repairBurst, at: now}}
+	f := NewFeed(&s.rosters, site, h, w)
+	f.server = s.cfg.Relay
+	return outflow{srv: s, feed: f, spoken: w.Proto, most: min(h.ProtoMax, s.cfg.Protocol), beatAt: now, repairs: repairs{left: repairBurst, at: now}}
 }
 
 // due returns what is to be sent now: a question, and at most one batch.
@@ -71,6 +73,9 @@ func (o *outflow) current() error {
 		return err
 	})
 }
+
+// catchesUp reports whether the next batch may be one of many.
+func (o *outflow) catchesUp() bool { return !o.read || o.more }
 
 // batch returns the next batch if it must go now. What it returns counts as
 // sent.

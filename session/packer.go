@@ -94,10 +94,13 @@ func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.It
 	it = syncproto.Item{Kind: syncproto.ItemRecord, Entity: entry.Entity, ID: entry.ID}
 	switch {
 	case entry.Left:
-		if entry.Rev <= w.skip || r != nil && p.tells(r) {
+		if entry.Rev <= w.skip || r != nil && p.tells(r) && !p.circle.relays() {
 			return it, false, nil // never sent, or its new territory's feed has it
 		}
 		it.Kind, it.Rev = syncproto.ItemLeft, entry.Rev
+		if p.version >= 3 {
+			it.Territory = t
+		}
 		return it, true, nil
 	case r == nil:
 		return it, false, &crm.Error{Code: crm.CodeCorrupt, Op: "read feed", Item: entry.ID.String(), Message: "the feed names a record that is not there; run `tradepost check`"}

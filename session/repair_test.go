@@ -22,6 +22,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
+	"github.com/tradepost-crm/tradepost/crm/report"
 	"github.com/tradepost-crm/tradepost/master"
 	"github.com/tradepost-crm/tradepost/replica"
 	"github.com/tradepost-crm/tradepost/session"
@@ -957,4 +958,46 @@ func (m *mender) rot(pick *rand.Rand) {
 		}
 		return nil
 	})
+}
+
+// Reports follow a repair, though nobody edited what it changed.
+func TestRepair_ReportsFollow(t *testing.T) {
+	m := newMender(t, 50)
+	r := m.someAccount()
+	m.tamper(func(tx *bolt.Tx) error {
+		w := r.Clone()
+		w.Cell(accName).Value = crm.TextValue("forged")
+		return live(tx, w.Entity).Put(w.ID[:], sealed(w))
+	})
+	columns := store.NewColumns(0)
+	forged := func() (n int) {
+		_, err := m.branch.Read(t.Context(), crm.Demand{}, func(rd *store.Reader) error {
+			def, err := report.Parse(rd.Schema(), rd.Schema().Entity("account"), "name", "count", "", "", 0)
+			if err != nil {
+				return err
+			}
+			res, err := columns.Run(t.Context(), rd, def)
+			if err != nil {
+				return err
+			}
+			for _, row := range res.Rows {
+				if row[0].String() == "forged" {
+					n++
+				}
+			}
+			return nil
+		})
+		m.must(err)
+		return n
+	}
+	if forged() != 1 {
+		t.Fatal("the report does not show what was forged")
+	}
+	m.scrub()
+	m.must(m.connect())
+	m.must(m.pass(time.Second))
+	m.equal()
+	if forged() != 0 {
+		t.Error("the report shows what the repair has taken away")
+	}
 }

@@ -15,13 +15,16 @@ import (
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
-// A Config is what a Server serves from and whom it asks. All but Protocol, Logger
-// and Observe must be set; the funcs may be called by any goroutine.
+// A Config is what a Server serves from and whom it asks. All but Relay, Ready,
+// Protocol, Logger and Observe must be set; the funcs may be called by any
+// goroutine.
 type Config struct {
-	Cluster  string    // the cluster's id
-	DB       *store.DB // the decided records
-	Protocol uint16    // the newest version that this node speaks; 0: syncproto.MaxVersion
+	Cluster  string     // the cluster's id
+	DB       *store.DB  // the decided records
+	Protocol uint16     // the newest version that this node speaks; 0: syncproto.MaxVersion
+	Relay    crm.NodeID // this node, if it is a relay; 0: it is a master
 	Upstream Upstream
+	Ready    func() error // of a relay: why nobody can be served now
 
 	Head          func() crm.Rev                        // the last Rev committed to DB
 	Changed       func() <-chan struct{}                // closed at the next commit; got before looking at Head
@@ -45,6 +48,7 @@ type Config struct {
 type Observer struct {
 	Handshake func(answer syncproto.Kind)
 	Batch     func(*syncproto.Batch) // one was sent
+	Refused   func(crm.Code)         // a replica was refused, or sent what is refused
 	RTT       func(site string, rtt time.Duration)
 	Bytes     func(site string, in, out int64) // since the last call
 	Repair    func(what string)                // RepairAsked and so on
@@ -64,6 +68,9 @@ func (o Observer) withDefaults() Observer {
 	if o.Batch == nil {
 		o.Batch = func(*syncproto.Batch) {}
 	}
+	if o.Refused == nil {
+		o.Refused = func(crm.Code) {}
+	}
 	if o.RTT == nil {
 		o.RTT = func(string, time.Duration) {}
 	}
@@ -82,6 +89,8 @@ type Server struct {
 	cfg     Config
 	rosters Rosters
 	backlog backlog
+	knocks  knocks
+	slots   slots
 
 	mu     sync.Mutex // protects byNode
 	byNode map[crm.NodeID]*session
@@ -115,6 +124,9 @@ const (
 	handshakeLimit = 10 * time.Second
 	// firstFrame bounds the time from the end of TLS's handshake to the first frame.
 	firstFrame = 10 * time.Second
+	// relayWait bounds a relay's wait to catch up with a node that comes to it:
+	// another one may be further.
+	relayWait = time.Second
 	// busyFor is what a replica is asked to wait, give or take half.
 	busyFor = time.Second
 )
@@ -137,8 +149,8 @@ func (s *Server) greet(ctx context.Context, h *syncproto.Hello, id auth.Identity
 	received := s.cfg.Now()
 	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
-	if err := s.Check(h, id); err != nil {
-		return Refusal(err)
+	if f := s.Turn(h, id); f != nil {
+		return f
 	}
 	f, err := s.cfg.Upstream.Greet(ctx, h)
 	if err != nil {
@@ -151,10 +163,43 @@ func (s *Server) greet(ctx context.Context, h *syncproto.Hello, id auth.Identity
 	if !ok {
 		return f
 	}
-	if err := s.reach(ctx, Goal(h, w)); err != nil {
+	if err := s.reach(ctx, s.Goal(h, w)); err != nil {
 		return s.Busy(err)
 	}
 	return s.Complete(h, w, id, received)
+}
+
+// Goal is the Goal of this server: a relay passes on what the leader says of the node
+// and its edits, and what was decided of them when it is there itself.
+func (s *Server) Goal(h *syncproto.Hello, w *syncproto.Welcome) crm.Rev {
+	if s.cfg.Relay == 0 {
+		return Goal(h, w)
+	}
+	here := *w
+	here.Head = 0
+	return Goal(h, &here)
+}
+
+// Turn returns what turns a Hello away before it is judged: nil if nothing does.
+func (s *Server) Turn(h *syncproto.Hello, id auth.Identity) syncproto.Frame {
+	if err := s.Check(h, id); err != nil {
+		return Refusal(err)
+	}
+	if s.cfg.Relay == 0 {
+		return nil
+	}
+	if err := s.cfg.Ready(); err != nil {
+		return s.Busy(err)
+	}
+	// A relay that lags may know less of the node than those above.
+	st, err := s.Standing(h.Node)
+	if err == nil && st.Listed {
+		err = st.servedBy(s.cfg.Relay)
+	}
+	if crm.CodeOf(err) == CodeNotServed {
+		return Refusal(err)
+	}
+	return nil
 }
 
 // Check judges of a Hello what needs no state. The error refuses it.
@@ -194,6 +239,11 @@ func Goal(h *syncproto.Hello, w *syncproto.Welcome) crm.Rev {
 
 // reach waits until this node is at rev. The error has code stale.
 func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
+	if s.cfg.Relay != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, relayWait)
+		defer cancel()
+	}
 	for {
 		changed, head := s.cfg.Changed(), s.cfg.Head()
 		if head >= rev {
@@ -202,7 +252,7 @@ func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return &crm.Error{Code: crm.CodeStale, Op: fmt.Sprintf("wait for rev %d", rev), Message: fmt.Sprintf("this master is at rev %d", head), Err: ctx.Err()}
+			return &crm.Error{Code: crm.CodeStale, Op: fmt.Sprintf("wait for rev %d", rev), Message: fmt.Sprintf("this node is at rev %d", head), Err: ctx.Err()}
 		}
 	}
 }
@@ -211,15 +261,24 @@ func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
 // who does not belong to the cluster. It is to be sent at once.
 func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity, received time.Time) syncproto.Frame {
 	st, err := s.Standing(h.Node)
+	if err == nil && s.cfg.Relay != 0 && (st.Timeline != w.Timeline || !st.Listed && st.Head < w.Head) {
+		return s.Busy(&crm.Error{Code: crm.CodeStale, Message: "this relay is behind the masters"})
+	}
 	if err == nil {
 		err = st.Belongs(id)
+	}
+	if err == nil && s.cfg.Relay != 0 {
+		err = st.servedBy(s.cfg.Relay)
+	}
+	if crm.CodeOf(err) == crm.CodeStale {
+		return s.Busy(err)
 	}
 	if err != nil {
 		return Refusal(err)
 	}
 	leader, self := s.cfg.Leader()
 	lowered(w, min(w.Proto, h.ProtoMax, s.cfg.Protocol))
-	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Masters(leader)
+	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Hosts(leader, h.Node)
 	w.HelloSent, w.Received, w.Sent = h.Sent, received.UnixMilli(), s.cfg.Now().UnixMilli()
 	return w
 }
@@ -246,6 +305,15 @@ func (s *Server) leave(c *session) {
 	defer s.mu.Unlock()
 	if s.byNode[c.node] == c {
 		delete(s.byNode, c.node)
+	}
+}
+
+// EndAll ends every session: what the store holds is not what was sent any more.
+func (s *Server) EndAll(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.byNode {
+		k.end(why)
 	}
 }
 

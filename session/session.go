@@ -17,6 +17,9 @@ import (
 const (
 	// maxPushes is how many pushes of a replica wait for the one before.
 	maxPushes = 4
+	// maxBeats is how many questions of a replica wait for the answer; those beyond
+	// go unanswered.
+	maxBeats = 4
 	// maxAsks is how many questions of a replica are answered at once.
 	maxAsks = 16
 )
@@ -48,40 +51,59 @@ type session struct {
 // session. The caller closes the connection.
 func (s *Server) Serve(ctx context.Context, c net.Conn, conn *syncproto.Conn, id auth.Identity) {
 	log := s.cfg.Logger
+	if !s.knocks.allow(crm.NodeID(id.Node), s.cfg.Now()) {
+		s.cfg.Observe.Handshake(syncproto.KindBusy)
+		s.cfg.Observe.Refused(crm.CodeUnavailable)
+		sendFirst(c, conn, s.Busy(errKnocks))
+		return
+	}
 	first, err := ReceiveFirst(c, conn)
 	if err != nil {
-		log.Debug("a replica said nothing", "node", id.Node, "error", err)
+		log.Debug("a replica said nothing", "node", id.Node, "error", s.count(err))
 		return
 	}
 	h, ok := first.(*syncproto.Hello)
 	if !ok {
-		conn.Send(Refusal(Unexpected(first))) // whether the peer hears it is its affair
+		sendFirst(c, conn, Refusal(s.count(Unexpected(first))))
 		return
 	}
 	f := s.greet(ctx, h, id)
 	s.cfg.Observe.Handshake(f.Kind())
+	s.countAnswer(f)
 	w, ok := f.(*syncproto.Welcome)
 	if !ok {
 		log.Info("a replica was turned away", "node", id.Node, "site", id.Site, "with", f.Kind())
-		conn.Send(f)
+		sendFirst(c, conn, f)
 		return
 	}
-	if err := conn.Send(w); err != nil {
+	if err := sendFirst(c, conn, w); err != nil {
 		log.Debug("a replica left at once", "node", id.Node, "error", err)
 		return
 	}
 	conn.Speak(w.Proto)
 	log.Info("a session began", "node", h.Node, "site", id.Site, "incarnation", w.Incarnation, "cursor", h.Cursor, "next_seq", h.NextSeq)
 	k := s.newSession(conn, h, w, id)
-	err = k.run(ctx)
+	err = s.count(k.run(ctx))
 	log.Info("a session ended", "node", k.node, "site", k.site, "lasted", s.cfg.Now().Sub(k.since), "error", err)
+}
+
+// sendFirst answers a first frame, but does not wait for ever for a peer that
+// takes nothing. Whether one that is refused hears it is its affair.
+func sendFirst(c net.Conn, conn *syncproto.Conn, f syncproto.Frame) error {
+	if err := c.SetWriteDeadline(time.Now().Add(firstFrame)); err != nil {
+		return err
+	}
+	if err := conn.Send(f); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(time.Time{})
 }
 
 func (s *Server) newSession(conn *syncproto.Conn, h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity) *session {
 	now := s.cfg.Now()
 	return &session{srv: s, conn: conn, node: h.Node, site: id.Site, since: now,
 		in: intake{srv: s, node: h.Node, incarnation: w.Incarnation}, out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now),
-		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, 4), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
+		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, maxBeats), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
 }
 
 // run owns the session's goroutines and returns why it ended.
@@ -214,9 +236,16 @@ func (k *session) feed(ctx context.Context) error {
 			k.out.heard(r)
 		default:
 		}
-		out, err := k.out.due(k.srv.cfg.Now())
-		if err := k.sendAll(out); err != nil {
+		leave, err := k.enter(ctx)
+		if err != nil || ctx.Err() != nil {
+			leave()
 			return err
+		}
+		out, err := k.out.due(k.srv.cfg.Now())
+		sent := k.sendAll(out)
+		leave()
+		if sent != nil {
+			return sent
 		}
 		if errors.Is(err, errOutdated) {
 			return err // the replica comes again by itself
@@ -231,6 +260,29 @@ func (k *session) feed(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// enter waits for a place among those that catch up, if the session does, and
+// answers heartbeats meanwhile. The place is left at the latest after slotLease.
+func (k *session) enter(ctx context.Context) (leave func(), err error) {
+	if !k.out.catchesUp() {
+		return func() {}, nil
+	}
+	s := k.srv.slots.enter()
+	back := func() { k.srv.slots.leave(s) }
+	for {
+		select {
+		case <-s.granted:
+			lease := time.AfterFunc(slotLease, back)
+			return func() { lease.Stop(); back() }, nil
+		case <-ctx.Done():
+			return back, nil
+		case q := <-k.beats:
+			if err := k.conn.Send(k.out.answer(q, k.srv.cfg.Now())); err != nil {
+				return back, err
+			}
+		}
+	}
 }
 
 // idle answers heartbeats until there may be more to send.

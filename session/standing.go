@@ -21,6 +21,7 @@ type Standing struct {
 	Timeline uint64
 	Lineage  crm.Lineage // of Timeline
 	Level    uint16      // the newest version of the protocol that the log has activated
+	Backup   Covered     // by the last backup
 	Head     crm.Rev
 	Facts    NodeFacts
 	Listed   bool // Facts is set
@@ -36,6 +37,9 @@ func (c *Rosters) Standing(tx *store.Tx, n crm.NodeID) (s Standing, err error) {
 	}
 	s.Timeline = s.Lineage.Timeline
 	if s.Level, err = LevelIn(tx); err != nil {
+		return s, err
+	}
+	if s.Backup, err = BackupIn(tx); err != nil {
 		return s, err
 	}
 	if s.Head, err = tx.Rev(); err != nil {
@@ -60,6 +64,40 @@ func LevelIn(tx *store.Tx) (uint16, error) {
 		return 1, err
 	}
 	return uint16(min(binary.BigEndian.Uint64(b), math.MaxUint16)), nil
+}
+
+// RaiseLevel sets MetaLevel, which never falls.
+func RaiseLevel(tx *store.Tx, level uint16) error {
+	was, err := LevelIn(tx)
+	if err != nil || level <= was {
+		return err
+	}
+	return tx.SetMeta(MetaLevel, binary.BigEndian.AppendUint64(nil, uint64(level)))
+}
+
+// MetaBackup is the name of the store's blob that says what the last backup
+// covers: rev 8 ‖ when it was taken, Unix milliseconds 8, big-endian.
+const MetaBackup = "backup"
+
+// A Covered says what a backup of the masters holds.
+type Covered struct {
+	Rev    crm.Rev // everything decided up to here; 0: there is no backup
+	Millis int64   // when it was taken
+}
+
+// BackupIn reads MetaBackup.
+func BackupIn(tx *store.Tx) (c Covered, err error) {
+	b, err := tx.Meta(MetaBackup)
+	if err != nil || len(b) != 16 {
+		return c, err
+	}
+	return Covered{crm.Rev(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))}, nil
+}
+
+// SetBackup writes MetaBackup.
+func SetBackup(tx *store.Tx, c Covered) error {
+	b := binary.BigEndian.AppendUint64(nil, uint64(c.Rev))
+	return tx.SetMeta(MetaBackup, binary.BigEndian.AppendUint64(b, uint64(c.Millis)))
 }
 
 // A Judgement is what a Hello deserves by the newest decided state.
@@ -156,7 +194,7 @@ func (s Standing) Cursor(h *syncproto.Hello) crm.Rev {
 // the version to what the node speaks.
 func (s Standing) Welcome() *syncproto.Welcome {
 	w := &syncproto.Welcome{Proto: s.Level, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
-		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head}
+		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head, Backup: s.Backup.Rev}
 	for _, f := range s.Lineage.Forks {
 		w.Lineage = append(w.Lineage, syncproto.Fork(f))
 	}

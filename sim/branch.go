@@ -196,6 +196,9 @@ func (b *branchNode) greeted(to string, h *syncproto.Hello, f syncproto.Frame, a
 		b.try(err)
 	default:
 		b.talk, b.bound = talk, backoffMin
+		if talk.Version() != b.end.spoken {
+			b.w.fail("%s speaks version %d after a Welcome of version %d", b.name, talk.Version(), b.end.spoken)
+		}
 		b.attempt++
 		b.pump()
 		b.tidySoon(0)

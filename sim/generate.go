@@ -19,6 +19,7 @@ type Size struct {
 	Faults   int
 	Looks    int
 	Length   time.Duration // over which all of it is spread
+	Restores bool          // masters may be restored from a backup
 }
 
 // DefaultSize is what a history is worth something from.

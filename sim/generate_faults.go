@@ -14,6 +14,9 @@ func (g *generator) faults() {
 		g.fault(r, at)
 	}
 	g.rare(g.dice.For("rare faults"))
+	if g.size.Restores {
+		g.restore(g.dice.For("restores"))
+	}
 }
 
 // node is any node, a replica more often.
@@ -94,6 +97,13 @@ func (g *generator) offset(r *rand.Rand) int {
 	return r.IntN(2*most) - most
 }
 
+// restore puts down a restore of the masters.
+func (g *generator) restore(r *rand.Rand) {
+	at := g.size.Length/4 + upTo(r, g.size.Length/2)
+	g.add(at-upTo(r, 30*time.Second), "backup %s", g.master(r))
+	g.add(at, "rewind")
+}
+
 // rare puts down what few runs should have, because it takes things out of play.
 func (g *generator) rare(r *rand.Rand) {
 	at := g.size.Length/4 + upTo(r, g.size.Length/2)
@@ -111,10 +121,6 @@ func (g *generator) rare(r *rand.Rand) {
 			g.add(at, "%s %s %s", pick(r, []string{"flip", "flip", "tamper", "drop"}), a, g.some(r, pick(r, []string{"account", "contact", "opportunity"})))
 			at += upTo(r, 10*time.Second)
 		}
-	case 5:
-		m := g.master(r)
-		g.add(at-upTo(r, 30*time.Second), "backup %s", m)
-		g.add(at, "rewind")
 	case 4:
 		if as := g.replica(r); as != a {
 			g.edit++

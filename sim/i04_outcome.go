@@ -26,8 +26,8 @@ func hasOutcome(h *History) error {
 		if d == nil {
 			return fmt.Errorf("edit %d, acknowledged by %s %s, was never decided", e.ID, h.name(e.Disk), when(e.At))
 		}
-		if a, asked := answers[e.ID]; h.Sites[e.Node].Role == "replica" {
-			if err := a.matches(d, asked); err != nil {
+		if a, asked := answers[e.ID]; h.Sites[e.Node].Role == roleReplica {
+			if err := a.matches(h.latest(e.ID), asked); err != nil {
 				return err
 			}
 		}
@@ -36,6 +36,19 @@ func hasOutcome(h *History) error {
 		}
 	}
 	return nil
+}
+
+// latest returns the last decision about an edit that lasts: of one that was sent
+// again from a disk that was put back there are two.
+func (h *History) latest(e EditID) (found *Decision) {
+	for t, to := range h.lasting() {
+		for i := range t.Decisions {
+			if d := &t.Decisions[i]; d.Edit == e && d.Rev <= to {
+				found = d
+			}
+		}
+	}
+	return found
 }
 
 func (a Answer) matches(d *Decision, asked bool) error {

@@ -228,6 +228,9 @@ func (b *branchNode) purged() error {
 				p.May[e.ID] = true
 			}
 		}
+		if !e.Acked && b.w.record.Decided(e.ID) == nil {
+			p.May[e.ID] = true // the disk died on it, and it is part of nothing
+		}
 	}
 	b.w.record.Purges = append(b.w.record.Purges, p)
 	b.w.judge(onPurge)

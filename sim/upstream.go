@@ -177,10 +177,10 @@ func (m *masterNode) answered(id uint64, r reply) {
 	}
 }
 
-// post carries a frame to another master, through the codec, in the version that
-// links begin with and keep; what meets a cut is lost. then runs there.
+// post carries a frame to another master, through the codec; what meets a cut is
+// lost. then runs there.
 func (m *masterNode) post(to *masterNode, f syncproto.Frame, then func(syncproto.Frame)) {
-	b, err := syncproto.AppendFrame(nil, syncproto.MinVersion, f)
+	b, err := syncproto.AppendFrame(nil, linkVersion, f)
 	if err != nil {
 		m.w.fail("%s cannot send: %v", m.name, err)
 		return
@@ -194,7 +194,7 @@ func (m *masterNode) post(to *masterNode, f syncproto.Frame, then func(syncproto
 		if !m.w.net.Crosses(m.name, to.name) {
 			return
 		}
-		f, err := syncproto.DecodeFrame(b, syncproto.MinVersion)
+		f, err := syncproto.DecodeFrame(b, linkVersion)
 		if err != nil {
 			panic(fmt.Sprintf("sim: a frame from %s to %s does not decode: %v", m.name, to.name, err))
 		}
@@ -224,6 +224,9 @@ func (m *masterNode) answer(f syncproto.Frame, then func(syncproto.Frame)) {
 		m.leadAsk(func(a *syncproto.Answer, err error) { then(session.AnswerTo(f, a, err)) })
 	}
 }
+
+// linkVersion is what masters speak with each other: the newest that both know.
+const linkVersion = syncproto.MaxVersion
 
 // authorPause is the wait before head office tries something again.
 const authorPause = 250 * time.Millisecond

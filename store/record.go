@@ -160,6 +160,12 @@ func (tx *Tx) leave(k RecordKey, from crm.TerritoryID, r *crm.Record) error {
 	return tx.rows.put(0, tx.rows.feedRow(spaceLeft, from, r.Stamp.Rev, k))
 }
 
+// MarkLeft notes that the record left the territory at rev, whether it was here
+// or not, for those below who are behind.
+func (tx *Tx) MarkLeft(k RecordKey, from crm.TerritoryID, rev crm.Rev) error {
+	return tx.rows.put(0, tx.rows.feedRow(spaceLeft, from, rev, k))
+}
+
 // write stores the record, its feed row and its part of digest and count. old
 // is what was there and is unlisted already.
 func (tx *Tx) write(k RecordKey, r, old *crm.Record) error {

@@ -157,7 +157,7 @@ type ItemKind uint8
 const (
 	ItemRecord  ItemKind = 1 // the record lives: Body
 	ItemDeleted ItemKind = 2 // a tombstone: Body
-	ItemLeft    ItemKind = 3 // it left the replica's territories at Rev: drop it
+	ItemLeft    ItemKind = 3 // it left Territory at Rev: drop it, unless it came back or lives in another one
 )
 
 // String returns the kind's name.
@@ -181,6 +181,9 @@ type Item struct {
 	ID      crm.RecordID
 	Body    []byte  // crm.AppendRecord's bytes; empty of ItemLeft
 	Rev     crm.Rev // of ItemLeft, else 0
+
+	// From version 3.
+	Territory crm.TerritoryID // of ItemLeft: the one it left; 0: not told
 }
 
 // Kind returns KindBatch.
@@ -242,9 +245,15 @@ func (it *Item) fields(c *codec) {
 	left := it.Kind == ItemLeft
 	if left || c.mode == describing {
 		c.rev("rev (left)", &it.Rev)
+		if c.since(3, it.Territory != 0, "territory") {
+			number(c, "territory (left) (3)", &it.Territory)
+		}
 	}
 	if !left {
 		c.bytes("body (record, deleted)", &it.Body, 1, MaxBody)
+	}
+	if !left && it.Territory != 0 {
+		c.fail("territory", "only a record that left names the territory")
 	}
 	if left && it.Partial {
 		c.fail("partial", "a record that left cannot be partial")

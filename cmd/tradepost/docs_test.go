@@ -82,7 +82,7 @@ func accepts(t *testing.T, where string, words []string) {
 		return
 	}
 	cmd, rest, err := tree().Find(words)
-	if err != nil || cmd.HasSubCommands() {
+	if err != nil || cmd.HasSubCommands() && !hasAnnotation(cmd) {
 		t.Errorf("%s: %s: no such command, %v", where, line, err)
 		return
 	}
@@ -90,6 +90,12 @@ func accepts(t *testing.T, where string, words []string) {
 	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
 		t.Errorf("%s: %s: %v", where, line, err)
 	}
+}
+
+// hasAnnotation reports whether the command runs though it has others below.
+func hasAnnotation(cmd *cobra.Command) bool {
+	_, ok := cmd.Annotations[runsAlone]
+	return ok
 }
 
 // mention matches a command in a sentence.

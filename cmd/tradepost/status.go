@@ -62,7 +62,7 @@ func statusGrid(s node.Status, now time.Time) *grid {
 	}
 	g.add("ready", ready)
 	if s.MasterStatus != nil {
-		masterRows(g, s)
+		masterRows(g, s, now)
 	}
 	if s.ReplicaStatus != nil {
 		replicaRows(g, s, now)
@@ -73,7 +73,22 @@ func statusGrid(s node.Status, now time.Time) *grid {
 	return g
 }
 
-func masterRows(g *grid, s node.Status) {
+// oldBackup is the age at which the last backup is called old.
+const oldBackup = 36 * time.Hour
+
+func backupState(s *node.MasterStatus, now time.Time) string {
+	if s.BackupAt.IsZero() {
+		return "none: make one with tradepost backup"
+	}
+	age := now.Sub(s.BackupAt)
+	text := fmt.Sprintf("rev %d, taken %s ago", s.Backup, ago(age.Seconds()))
+	if age > oldBackup {
+		text += ": old"
+	}
+	return text
+}
+
+func masterRows(g *grid, s node.Status, now time.Time) {
 	leader := "none is known"
 	switch {
 	case s.Leads:
@@ -89,6 +104,7 @@ func masterRows(g *grid, s node.Status) {
 		raft += ", last heard from the leader: " + s.Raft.Contact
 	}
 	g.add("raft", raft)
+	g.add("last backup", backupState(s.MasterStatus, now))
 	st := s.Store
 	g.add("store", fmt.Sprintf("%s, %d commits, of %.1f ms each and %.1f ms at most", size(st.Bytes), st.Commits, st.MeanCommitMillis, st.MaxCommitMillis))
 }

@@ -63,12 +63,12 @@ func TestHelp(t *testing.T) {
 func TestTree(t *testing.T) {
 	var got []string
 	walk(tree(), func(cmd *cobra.Command) {
-		if !cmd.HasSubCommands() {
+		if !cmd.HasSubCommands() || hasAnnotation(cmd) {
 			got = append(got, strings.TrimPrefix(cmd.CommandPath(), "tradepost "))
 		}
 	})
 	slices.Sort(got)
-	want := strings.Split("check,conflict list,conflict resolve,conflict show,dev,export,import,init,join,node list,node remove,"+
+	want := strings.Split("backup,backup announce,backup verify,check,conflict list,conflict resolve,conflict show,dev,export,import,init,join,node list,node remove,"+
 		"operator raft list-peers,operator raft remove-peer,operator raft transfer-leader,outbox list,"+
 		"record create,record delete,record get,record list,record restore,record update,report,search,serve,site add,site list,status,"+
 		"territory add,territory grant,territory list,territory revoke,token create,version,wan cut,wan heal,wan show", ",")
