@@ -44,10 +44,28 @@ func (a *author) begin() {
 		a.beAdmitted()
 		return
 	}
-	req := a.queue[0].request
-	a.raw = crm.AppendMutation(nil, &crm.Mutation{Node: a.m.id, Incarnation: a.incarnation, Seq: a.next, Prev: a.chain,
-		HLC: crm.NewHLC(a.m.now().UnixMilli()), Actor: req.Actor, Intent: req.Intent, Ops: req.Ops, Guards: req.Guards})
+	lineage, named := a.m.speech()
+	m := a.queue[0].request.Mutation(a.m.id, lineage, named)
+	m.Incarnation, m.Seq, m.Prev, m.HLC = a.incarnation, a.next, a.chain, crm.NewHLC(a.m.now().UnixMilli())
+	a.raw = crm.AppendMutation(nil, m)
 	a.submit()
+}
+
+// speech returns what head office's edits are written in, as package master does.
+func (m *masterNode) speech() (l crm.Lineage, named bool) {
+	err := m.fsm.DB().View(func(tx *store.Tx) error {
+		level, err := session.LevelIn(tx)
+		if err != nil {
+			return err
+		}
+		named = level >= levelTimelines
+		l, err = tx.Lineage()
+		return err
+	})
+	if err != nil {
+		m.w.fail("%s: %w", m.name, err)
+	}
+	return l, named
 }
 
 func (a *author) beAdmitted() {

@@ -27,22 +27,26 @@ const (
 // here.
 type branchNode struct {
 	*node
-	diskID DiskID
-	rep    *replica.Replica
-	talk   *replica.Talk // nil between sessions
-	end    *end
+	diskID   DiskID
+	protocol uint16 // the newest version that its program speaks; 0: syncproto.MaxVersion
+	rep      *replica.Replica
+	talk     *replica.Talk // nil between sessions
+	end      *end
 
-	masters []string // to be tried in this round
-	bound   time.Duration
-	attempt int // counts tries, so that a late answer to an early one is known
-	wakeAt  time.Duration
-	tidyAt  time.Duration
-	looks   []*pendingLook
-	refused crm.Code           // why the masters will not have it; "": they will
-	untidy  bool               // something is to be purged
-	copied  time.Duration      // when its files were last copied
-	seqs    map[EditID]crm.Seq // the numbers that its edits go by
-	retired string             // why an administrator has stopped it for good; "": nobody has
+	masters  []string // to be tried in this round
+	bound    time.Duration
+	attempt  int // counts tries, so that a late answer to an early one is known
+	wakeAt   time.Duration
+	tidyAt   time.Duration
+	looks    []*pendingLook
+	refused  crm.Code           // why the masters will not have it; "": they will
+	untidy   bool               // something is to be purged
+	alarmed  bool               // something is suspect
+	anew     time.Duration      // when its base was last emptied
+	scrubbed [2][]byte          // how far the scrub of base and journal has come
+	copied   time.Duration      // when its files were last copied
+	seqs     map[EditID]crm.Seq // the numbers that its edits go by
+	retired  string             // why an administrator has stopped it for good; "": nobody has
 
 	shown   Position // the last one recorded
 	rebased bool     // the base was emptied since
@@ -52,8 +56,9 @@ type branchNode struct {
 func (b *branchNode) start() (err error) {
 	b.life++
 	b.talk, b.end, b.looks, b.bound, b.wakeAt, b.tidyAt = nil, nil, nil, backoffMin, 0, 0
+	b.alarmed, b.scrubbed = false, [2][]byte{}
 	b.rep, err = replica.Open(replica.Config{Dir: b.dir, ID: replica.ID{Cluster: cluster, Site: b.site, Node: b.id},
-		Dial: noDial, Masters: func() []string { return nil }, Now: b.now, Rand: byteSource{b.w.dice.For("rand " + b.name)},
+		Protocol: b.protocol, Dial: noDial, Masters: func() []string { return nil }, Now: b.now, Rand: byteSource{b.w.dice.For("rand " + b.name)},
 		Logger: b.w.logger(b.name), Store: b.options(), BackoffMin: backoffMin, BackoffMax: backoffMax, CompactEvery: 20 * time.Second})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", b.name, err)
@@ -63,6 +68,7 @@ func (b *branchNode) start() (err error) {
 	b.note("starts at %s", b.where())
 	b.connect()
 	b.tidySoon(time.Second)
+	b.after(upTo(b.w.dice.For("scrub "+b.name), scrubPace), b.scrub)
 	return nil
 }
 
@@ -190,7 +196,9 @@ func (b *branchNode) greeted(to string, h *syncproto.Hello, f syncproto.Frame, a
 		b.try(err)
 	default:
 		b.talk, b.bound = talk, backoffMin
-		b.end.Version = talk.Version()
+		if talk.Version() != b.end.spoken {
+			b.w.fail("%s speaks version %d after a Welcome of version %d", b.name, talk.Version(), b.end.spoken)
+		}
 		b.attempt++
 		b.pump()
 		b.tidySoon(0)
@@ -224,6 +232,7 @@ func (b *branchNode) hear(f syncproto.Frame) {
 func (b *branchNode) pump() {
 	for b.talk != nil {
 		frames, err := b.talk.Due()
+		b.asks(frames)
 		b.send(frames...)
 		if err != nil {
 			b.failed("send", err)
@@ -236,6 +245,18 @@ func (b *branchNode) pump() {
 		}
 		b.wake(b.w.agenda.now + next)
 		return
+	}
+}
+
+// asks records the repairs among frames to be sent.
+func (b *branchNode) asks(frames []syncproto.Frame) {
+	for _, f := range frames {
+		if f, ok := f.(*syncproto.Repair); ok {
+			for _, w := range f.Wants {
+				b.w.record.Asked = append(b.w.record.Asked, Asked{b.w.agenda.now, b.diskID, w.Territory, w.Buckets.Len()})
+			}
+			b.w.count("error repair asked for")
+		}
 	}
 }
 
@@ -284,7 +305,7 @@ func (b *branchNode) failed(what string, err error) {
 	code := crm.CodeOf(err)
 	b.note("does not %s: %s", what, code)
 	b.w.count("error " + string(code))
-	if code == crm.CodeInternal || code == crm.CodeCorrupt && !b.w.flipped[b.id] {
+	if code == crm.CodeInternal || code == crm.CodeCorrupt && len(b.damages()) == 0 {
 		b.w.logger(b.name).Warn("an error that no fault explains", "doing", what, "error", err)
 		b.note("because %v", err)
 	}
@@ -317,14 +338,20 @@ func (b *branchNode) tidySoon(d time.Duration) {
 // moved records the position if it has changed, and answers the looks that
 // waited for it.
 func (b *branchNode) moved() {
+	b.watch()
 	s := b.rep.Status()
 	p := Position{At: b.w.agenda.now, Disk: b.diskID, Timeline: s.Timeline, Rev: s.Cursor, Decided: s.Decided, Last: s.Seq, Rebased: b.rebased}
 	if p.Timeline == b.shown.Timeline && p.Rev == b.shown.Rev && p.Decided == b.shown.Decided && p.Last == b.shown.Last && p.Disk == b.shown.Disk && !b.rebased {
 		return
 	}
 	if p.Rev != b.shown.Rev || p.Timeline != b.shown.Timeline || p.Disk != b.shown.Disk {
-		p.Digests = b.digests()
+		if len(b.damages()) == 0 {
+			p.Digests = b.digests()
+		}
 		b.note("stands at %s", b.where())
+	}
+	if b.rebased {
+		b.anew = p.At
 	}
 	b.shown, b.rebased = p, false
 	b.w.record.Positions = append(b.w.record.Positions, p)

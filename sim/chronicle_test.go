@@ -83,7 +83,7 @@ func (c *chronicle) ask(n crm.NodeID, saw crm.Rev, ops ...crm.Op) *Edit {
 	e := &Edit{ID: EditID(len(c.Edits) + 1), At: c.now, Node: n, Disk: DiskID{Node: n}, Acked: true, Seq: c.next[n].Seq + 1, Screens: map[store.RecordKey]Screen{}}
 	for i := range ops {
 		if r := c.m.State(recordOf(ops[i]), saw); r != nil {
-			ops[i].Seen = crm.Token{Rev: saw}
+			ops[i].Seen = crm.Token{Timeline: uint32(c.m.ID), Rev: saw}
 			e.Screens[recordOf(ops[i])] = screenOf(r, ops[i].Seen, e.At)
 		}
 	}

@@ -14,14 +14,16 @@ func describe(f syncproto.Frame) string {
 		return fmt.Sprintf("node %d inc %d next %d chain %x timeline %d cursor %d staged %d low %d resend %v", f.Node, f.Incarnation, f.NextSeq,
 			f.Chain[:4], f.Timeline, f.Cursor, f.Staged, f.LowBase, f.Resend)
 	case *syncproto.Welcome:
-		return fmt.Sprintf("inc %d last %d hash %x timeline %d head %d leader %v", f.Incarnation, f.LastSeq, f.LastHash[:4], f.Timeline, f.Head, f.Leader)
+		return fmt.Sprintf("version %d inc %d last %d hash %x timeline %d after %d head %d leader %v", f.Proto, f.Incarnation, f.LastSeq, f.LastHash[:4], f.Timeline, len(f.Lineage), f.Head, f.Leader)
 	case *syncproto.Push:
 		return fmt.Sprintf("%d+%d %s", f.First, len(f.Mutations), digest(f.Mutations...))
 	case *syncproto.Pushed:
 		return fmt.Sprint(f.Seq)
 	case *syncproto.Batch:
-		return fmt.Sprintf("(%d, %d] final %v upto %d decided %d outcomes %d whole %v items %d %s digests %d", f.From, f.To, f.Final, f.Upto, f.Decided,
-			len(f.Outcomes), f.Whole, len(f.Items), digestItems(f.Items), len(f.Digests))
+		return fmt.Sprintf("(%d, %d] final %v upto %d decided %d outcomes %d whole %v items %d %s digests %d repair %d %s sums %d", f.From, f.To, f.Final, f.Upto, f.Decided,
+			len(f.Outcomes), f.Whole, len(f.Items), digestItems(f.Items), len(f.Digests), f.Repair, describeBuckets(f.Buckets), len(f.Sums))
+	case *syncproto.Repair:
+		return fmt.Sprintf("%d from %d of %s", f.Number, f.Cursor, describeWants(f.Wants))
 	case *syncproto.Applied:
 		return fmt.Sprintf("%d low %d", f.Cursor, f.LowBase)
 	case *syncproto.Busy:
@@ -61,4 +63,18 @@ func digestItems(items []syncproto.Item) string {
 		h.Write(it.Body)
 	}
 	return fmt.Sprintf("%x", h.Sum(nil)[:4])
+}
+
+func describeBuckets(list []syncproto.WholeBuckets) (out string) {
+	for _, b := range list {
+		out += fmt.Sprintf("%d of territory %d ", b.Set.Len(), b.Territory)
+	}
+	return out
+}
+
+func describeWants(list []syncproto.Want) (out string) {
+	for _, w := range list {
+		out += fmt.Sprintf("%d of territory %d ", w.Buckets.Len(), w.Territory)
+	}
+	return out
 }

@@ -19,8 +19,11 @@ type desk struct {
 	mark    crm.Mark               // the newest one that a reader or an author was given
 }
 
+// A screenKey is a record on one disk of a node: a copy of the disk shows, under
+// one number, edits of its own.
 type screenKey struct {
 	node   crm.NodeID
+	copy   int
 	record store.RecordKey
 }
 
@@ -28,11 +31,11 @@ type screenKey struct {
 const keptScreens = 4
 
 // show remembers what a page at a branch shows of a record.
-func (d *desk) show(b *branchNode, rd *store.Reader, r *crm.Record) { d.keep(b.id, rd, r) }
+func (d *desk) show(b *branchNode, r *store.Reader, rec *crm.Record) { d.keep(b.diskID, r, rec) }
 
-func (d *desk) keep(n crm.NodeID, rd *store.Reader, r *crm.Record) Screen {
-	k := screenKey{n, keyOf(r)}
-	s := screenOf(r, rd.Token(r), d.w.agenda.now)
+func (d *desk) keep(disk DiskID, r *store.Reader, rec *crm.Record) Screen {
+	k := screenKey{disk.Node, disk.Copy, keyOf(rec)}
+	s := screenOf(rec, r.Token(rec), d.w.agenda.now)
 	list := append(d.screens[k], s)
 	if len(list) > keptScreens {
 		list = list[1:]
@@ -84,7 +87,7 @@ func (d *desk) askBranch(b *branchNode, v wish) {
 	e := d.note(v, b.id, b.diskID)
 	var req crm.Request
 	_, err := b.rep.Read(context.Background(), crm.Demand{}, func(r *store.Reader) (err error) {
-		req, err = d.request(r, b.id, v, e)
+		req, err = d.request(r, b.diskID, v, e)
 		return err
 	})
 	var receipt crm.Receipt
@@ -130,7 +133,7 @@ func (d *desk) askMaster(m *masterNode, v wish) {
 	err := m.fsm.DB().View(func(tx *store.Tx) error {
 		r, err := store.NewReader(tx, nil)
 		if err == nil {
-			req, err = d.request(r, m.id, v, e)
+			req, err = d.request(r, e.Disk, v, e)
 		}
 		return err
 	})
@@ -167,9 +170,9 @@ func (d *desk) refused(e *Edit, by string, err error) {
 }
 
 // request makes the edit from what the node shows, or from what it showed.
-func (d *desk) request(r *store.Reader, n crm.NodeID, v wish, e *Edit) (crm.Request, error) {
+func (d *desk) request(r *store.Reader, disk DiskID, v wish, e *Edit) (crm.Request, error) {
 	for _, words := range v.ops {
-		a := &asking{d: d, r: r, node: n, e: e, old: v.old, words: slices.Clone(words)}
+		a := &asking{d: d, r: r, disk: disk, e: e, old: v.old, words: slices.Clone(words)}
 		if err := wants[words[0]](a); err != nil {
 			return crm.Request{}, err
 		}
@@ -181,7 +184,7 @@ func (d *desk) request(r *store.Reader, n crm.NodeID, v wish, e *Edit) (crm.Requ
 type asking struct {
 	d     *desk
 	r     *store.Reader
-	node  crm.NodeID
+	disk  DiskID
 	e     *Edit
 	old   int
 	words []string // verb, record, rest
@@ -221,8 +224,8 @@ func (a *asking) op(kind crm.OpKind) (crm.Op, Screen, *crm.Entity, error) {
 	if rec == nil {
 		return op, Screen{}, e, &crm.Error{Code: crm.CodeNotFound, Item: a.words[1]}
 	}
-	screen := a.d.keep(a.node, a.r, rec)
-	if open := a.d.screens[screenKey{a.node, recordOf(op)}]; a.old > 0 {
+	screen := a.d.keep(a.disk, a.r, rec)
+	if open := a.d.screens[screenKey{a.disk.Node, a.disk.Copy, recordOf(op)}]; a.old > 0 {
 		screen = open[max(0, len(open)-1-a.old)]
 	}
 	op.Seen = screen.Token

@@ -105,7 +105,7 @@ func (w *world) replay(words []string) error {
 			if s == nil || len(s.pushes) == 0 {
 				continue
 			}
-			f, err := syncproto.DecodeFrame(slices.Clone(s.pushes[n%len(s.pushes)]), syncproto.MaxVersion)
+			f, err := syncproto.DecodeFrame(slices.Clone(s.pushes[n%len(s.pushes)]), s.end.spoken)
 			if err != nil {
 				return err
 			}
@@ -115,8 +115,8 @@ func (w *world) replay(words []string) error {
 	})(w, words)
 }
 
-// lie has somebody with a replica's certificate speak for another node: first in
-// the Hello, then with its own Hello and edits of the other.
+// lie has somebody with a replica's certificate speak for another node: in the
+// Hello, and with its own Hello and then edits of the other.
 func (w *world) lie(words []string) error {
 	liar, err := w.named(words[0])
 	if err != nil {
@@ -150,9 +150,17 @@ func (w *world) lie(words []string) error {
 				if err != nil {
 					return
 				}
-				if err := stream.Send(h, &syncproto.Push{First: seq, Mutations: [][]byte{forged}}); err != nil {
-					w.fail("%s cannot lie: %w", liar.name, err)
+				say := func(f syncproto.Frame) {
+					if err := stream.Send(f); err != nil {
+						w.fail("%s cannot lie: %w", liar.name, err)
+					}
 				}
+				stream.Hear = func(f syncproto.Frame) {
+					if f.Kind() == syncproto.KindWelcome {
+						say(&syncproto.Push{First: seq, Mutations: [][]byte{forged}})
+					}
+				}
+				say(h)
 				w.agenda.After(5*time.Second, stream.Close)
 			})
 		}
@@ -223,7 +231,7 @@ func (b *branchNode) clone() error {
 			copies++
 		}
 	}
-	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}}
+	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -245,60 +253,6 @@ func (b *branchNode) loseBase() error {
 	b.rebased = true
 	b.w.start(b.node)
 	return nil
-}
-
-// flip changes a bit of a record in a replica's base.
-func (w *world) flip(words []string) error {
-	return onBranch(func(b *branchNode) error {
-		k, value, err := b.encoded(words[1])
-		if err != nil || value == nil {
-			return err
-		}
-		file, err := os.ReadFile(b.path("base.db"))
-		if err != nil {
-			return err
-		}
-		was := slices.Clone(file)
-		if flip(file, value, b.disk.rand) == 0 {
-			return nil
-		}
-		w.flipped[b.id] = true
-		b.note("has a flipped bit in %s", k)
-		return writeChanged(b.path("base.db"), was, file)
-	})(w, words)
-}
-
-// encoded returns the bytes of a record in the base, nil if it is not there.
-func (b *branchNode) encoded(name string) (k store.RecordKey, value []byte, err error) {
-	_, base := b.rep.Files()
-	err = base.View(func(tx *store.Tx) error {
-		e, err := entityOf(tx.Schema(), name)
-		if err != nil {
-			return err
-		}
-		k = store.RecordKey{Entity: e.ID, ID: idOf(name)}
-		r, err := tx.Record(k.Entity, k.ID)
-		if r != nil && !r.Deleted {
-			value = crm.AppendRecord(nil, r)
-		}
-		return err
-	})
-	return k, value, err
-}
-
-// writeChanged writes the sectors that differ into a file that is open elsewhere.
-func writeChanged(path string, was, now []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	data, meta := changedSectors(was, now, os.Getpagesize())
-	for _, s := range slices.Concat(data, meta) {
-		if _, err := f.WriteAt(now[s*sectorSize:min(len(now), (s+1)*sectorSize)], int64(s*sectorSize)); err != nil {
-			return err
-		}
-	}
-	return f.Close()
 }
 
 // The log.
@@ -366,10 +320,10 @@ func (w *world) rewind([]string) error {
 			w.crash(m.node, "an administrator, who restores the masters", true)
 		}
 	}
-	w.model = w.template.modelAt(w.backedUp, w.ledger.entries)
 	id := w.record.Newest().ID + 1
-	w.model.restored(id, w.agenda.now)
-	w.model.Parent = w.record.Newest().ID
+	w.forks = append(w.forks, fork{w.backedUp, id})
+	w.model = w.modelAt(w.backedUp)
+	w.model.At = w.agenda.now
 	w.record.Timelines = append(w.record.Timelines, w.model.Timeline)
 	w.ledger.entries = slices.Clip(w.ledger.entries[:w.backedUp])
 	w.ledger.leader, w.ledger.stuck = nil, nil
@@ -379,16 +333,24 @@ func (w *world) rewind([]string) error {
 		}
 	}
 	for _, m := range w.masters {
-		if err := m.restore(filepath.Join(w.dir, "backup.db"), id, w.backedUp); err != nil {
+		if err := m.restore(filepath.Join(w.dir, "backup.db"), w.model.Lineage, w.backedUp); err != nil {
 			return err
 		}
 	}
-	w.known = w.model.Head()
+	w.known, w.backedUp = w.model.Head(), 0
+	w.tendLevel()
 	return nil
 }
 
-// restore puts a backup in place of the master's file, in a new timeline.
-func (m *masterNode) restore(backup string, timeline, applied uint64) error {
+// A fork is where a restore of the masters cut the log off and began a timeline.
+type fork struct {
+	index    uint64 // of the last entry before it
+	timeline uint64
+}
+
+// restore puts a backup in place of the master's file, in a new timeline with the
+// lineage.
+func (m *masterNode) restore(backup string, l crm.Lineage, applied uint64) error {
 	path := filepath.Join(m.dir, "master.db")
 	if err := copyFile(backup, path); err != nil {
 		return err
@@ -397,7 +359,7 @@ func (m *masterNode) restore(backup string, timeline, applied uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := db.Update(func(tx *store.Tx) error { return tx.SetTimeline(timeline) }); err != nil {
+	if err := db.Update(func(tx *store.Tx) error { return tx.SetLineage(l) }); err != nil {
 		return err
 	}
 	if err := db.Close(); err != nil {
@@ -408,15 +370,22 @@ func (m *masterNode) restore(backup string, timeline, applied uint64) error {
 	return nil
 }
 
-// modelAt returns the model after the entry at the index.
-func (t *Template) modelAt(index uint64, entries []logged) *model {
-	m := t.model()
-	for i := len(t.entries); i < int(index); i++ {
-		e, err := master.DecodeEntry(entries[i].bytes)
+// modelAt returns the model after the entry at the index, and after what forked
+// there.
+func (w *world) modelAt(index uint64) *model {
+	m, forks := w.template.model(), w.forks
+	for i := uint64(len(w.template.entries)); ; i++ {
+		for len(forks) > 0 && forks[0].index == i {
+			m.restored(forks[0].timeline)
+			forks = forks[1:]
+		}
+		if i >= index {
+			return m
+		}
+		e, err := master.DecodeEntry(w.ledger.entries[i].bytes)
 		if err != nil {
 			panic(fmt.Sprintf("sim: entry %d does not decode: %v", i+1, err))
 		}
-		m.apply(0, uint64(i+1), e)
+		m.apply(0, i+1, e)
 	}
-	return m
 }

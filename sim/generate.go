@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // A Size says how much a generated Script holds.
@@ -36,6 +38,7 @@ func Generate(seed uint64, size Size) *Script {
 		g.made("contact/c"+n, "account/a"+n)
 		g.made("opportunity/o"+n, "account/a"+n)
 	}
+	g.versions()
 	g.edits()
 	g.looks()
 	g.faults()
@@ -81,6 +84,30 @@ func (g *generator) holder(r *rand.Rand, wish string) string {
 		return g.replica(r)
 	}
 	return pick(r, holders)
+}
+
+// versions puts down which version is spoken: mostly the newest from the start;
+// else an older one, for good or until it is raised, by all or by one branch.
+func (g *generator) versions() {
+	r := g.dice.For("versions")
+	newest := int(syncproto.MaxVersion)
+	level, to := newest, newest
+	if r.IntN(2) == 0 {
+		level = 1 + r.IntN(newest)
+		to = level + r.IntN(newest-level+1)
+	}
+	g.add(0, "activate %d", level)
+	for level < to {
+		level++
+		g.add(upTo(r, g.size.Length), "activate %d", level)
+	}
+	if r.IntN(4) == 0 {
+		a, old := g.replica(r), 1+r.IntN(newest-1)
+		g.add(0, "release %s %d", a, old)
+		if r.IntN(3) > 0 {
+			g.add(upTo(r, g.size.Length), "release %s %d", a, newest)
+		}
+	}
 }
 
 // add puts a step down. Milliseconds are as fine as a Script is.

@@ -108,7 +108,7 @@ func (g *generator) restore(r *rand.Rand) {
 func (g *generator) rare(r *rand.Rand) {
 	at := g.size.Length/4 + upTo(r, g.size.Length/2)
 	a := g.replica(r)
-	switch r.IntN(8) {
+	switch r.IntN(7) {
 	case 0:
 		g.add(at-upTo(r, 30*time.Second), "copy %s", a)
 		g.add(at, "putback %s", a)
@@ -116,10 +116,15 @@ func (g *generator) rare(r *rand.Rand) {
 		g.add(at, "clone %s", a)
 	case 2:
 		g.add(at, "lose %s", a)
-	case 3:
-		g.add(at, "flip %s %s", a, g.some(r, "account"))
+	case 3, 6:
+		for range 1 + r.IntN(3) {
+			g.add(at, "%s %s %s", pick(r, []string{"flip", "flip", "tamper", "drop"}), a, g.some(r, pick(r, []string{"account", "contact", "opportunity"})))
+			at += upTo(r, 10*time.Second)
+		}
 	case 4:
-		g.edit++
-		g.add(at, "lie %s %d %s", a, g.edit, g.replica(r))
+		if as := g.replica(r); as != a {
+			g.edit++
+			g.add(at, "lie %s %d %s", a, g.edit, as)
+		}
 	}
 }

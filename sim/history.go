@@ -24,6 +24,9 @@ type History struct {
 	Stocks    []*Stock            // what a node held at an instant
 	Answers   []Answer            // what authors were told in the end
 	Refusals  []Refusal           // nodes that were fenced, frozen or told to leave
+	Damages   []*Damage           // done to replicas' bases
+	Alarms    []Alarm             // of replicas
+	Asked     []Asked             // for repairs
 	Purges    []Purge             // files searched after a purge was acknowledged
 	Sites     map[crm.NodeID]Site // of all nodes
 
@@ -97,6 +100,7 @@ type Look struct {
 	Known   crm.Rev  // a Leader look: the newest Rev that anybody had been told of when it was asked
 	Head    crm.Rev  // a Bounded look: the least head of any master at the bound
 	Skewed  bool     // the node's clock was set within the bound, so that it cannot tell
+	Damaged bool     // the base is known to be damaged
 	Renamed crm.Seq  // a Session look: the number that its Mark's Seq goes by now
 
 	Listed  []crm.RecordID // accounts, as a list in order of their names
@@ -126,6 +130,7 @@ type Stock struct {
 	Last     bool // taken after the run had settled
 	Role     string
 	Timeline uint64
+	Lineage  crm.Lineage
 	Rev      crm.Rev
 	Base     []*crm.Record   // live, by entity and id
 	Dead     []*crm.Record   // tombstones

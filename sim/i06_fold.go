@@ -26,7 +26,7 @@ func (s *Stock) isFolded(h *History) error {
 			}
 		}
 	})
-	want, err := base.fold(h.Sites[s.Disk.Node].Site, s.Pending)
+	want, err := base.fold(h.Sites[s.Disk.Node].Site, s.Lineage, s.Pending)
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,13 @@ import (
 // seenLoses is I12: if the author of a decided edit had the field's current value
 // in front of them, their value stands after it: no clock, no policy and no
 // other edit makes them lose to what they had seen. Moves that the field does
-// not allow are parked whoever saw what. An edit of a disk that was put back is
-// left out, and one that is decided again after a restore of the masters: they
-// vouch for less than their authors saw, and the price is a conflict too many.
+// not allow are parked whoever saw what. Left out is what their node could not
+// vouch for (docs/design/0002, item 6), where the price is a conflict too many: an
+// edit of a disk that was put back, and after a restore of the masters what was
+// seen before it and is not in the part that both timelines share.
 func seenLoses(h *History) error {
 	return h.eachCell(func(c change) error {
-		if c.before == nil || c.edit.Disk.Reset > 0 || c.edit.At < c.timeline.At || !c.shown() || c.field.Rule() == crm.AddWins || c.field.Rule() == crm.Counter {
+		if c.before == nil || c.edit.Disk.Reset > 0 || !c.shown() || !c.vouched() || c.field.Rule() == crm.AddWins || c.field.Rule() == crm.Counter {
 			return nil
 		}
 		if c.field.Rule() == crm.Transition && !c.field.Allows(c.before.Value.Str(), c.asked.Str()) {
@@ -46,6 +47,38 @@ type change struct {
 // shown reports whether the edit's author had the value before it in front of
 // them.
 func (c change) shown() bool { return c.screen.Shows(c.field.ID, c.before.Stamp) }
+
+// vouched reports whether the masters can know that the edit's author saw the
+// value before it.
+func (c change) vouched() bool {
+	written, l := c.decision.Mutation.Timeline, c.timeline.Lineage
+	if written == 0 {
+		return len(l.Forks) == 0 // it does not say which timeline it counts in
+	}
+	if c.screen.Token.Timeline != uint32(written) {
+		return false
+	}
+	return written == l.Timeline || c.before.Stamp.Rev <= c.timeline.shared(written)
+}
+
+// outseen reports whether the author saw, in a timeline before a restore, a state
+// in which what the stamp is of had been replaced, by somebody whose edit is
+// not decided again yet.
+func (c change) outseen(by crm.Stamp) bool {
+	written, t := c.decision.Mutation.Timeline, c.screen.Token
+	return written != 0 && written != c.timeline.ID && t.Timeline == uint32(written) && by.Rev <= min(t.Rev, c.timeline.shared(written))
+}
+
+// shared returns the last Rev that an earlier timeline has in common with t, 0 if
+// none.
+func (t *Timeline) shared(earlier uint64) crm.Rev {
+	for _, f := range t.Lineage.Forks {
+		if f.Timeline == earlier {
+			return f.Rev
+		}
+	}
+	return 0
+}
 
 // eachCell calls judge with the changes that decided and not rejected edits asked
 // for.

@@ -13,7 +13,8 @@ import (
 // not seen, and one of the two does not stand afterwards, the attention record
 // that the decision makes holds the one that does not. An element leaves a set
 // only by somebody who had seen it there. Values of the founding count as those
-// of edits.
+// of edits. What an author saw replaced counts as seen, even if a restore of the
+// masters has lost the replacement.
 func losersKept(h *History) error {
 	return h.eachCell(func(c change) error {
 		if c.before == nil || c.before.Value.IsNull() || c.field.Rule() == crm.Counter {
@@ -23,7 +24,7 @@ func losersKept(h *History) error {
 			return c.elementsStay()
 		}
 		now := c.after.Value(c.field.ID)
-		if c.shown() || c.before.Value.Equal(c.asked) {
+		if c.shown() || c.outseen(c.before.Stamp) || c.before.Value.Equal(c.asked) {
 			return nil
 		}
 		for _, v := range []crm.Value{c.before.Value, c.asked} {
@@ -40,7 +41,7 @@ func losersKept(h *History) error {
 func (c change) elementsStay() error {
 	now := c.after.Value(c.field.ID).Set()
 	for i, elem := range c.before.Value.Set() {
-		if !slices.Contains(now, elem) && !c.screen.ShowsElem(c.field.ID, elem, c.before.Elems[i]) {
+		if !slices.Contains(now, elem) && !c.screen.ShowsElem(c.field.ID, elem, c.before.Elems[i]) && !c.outseen(c.before.Elems[i]) {
 			return fmt.Errorf("edit %d took %q out of %s.%s at rev %d and had not seen it there", c.edit.ID, elem, c.key, c.field.Name, c.decision.Rev)
 		}
 	}

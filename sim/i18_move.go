@@ -12,7 +12,8 @@ import (
 // seenOnce is I18: a reader that looks in a loop sees each account that the node
 // holds at that Rev once, in a list by name and in a scan by id alike, also while
 // accounts move from one of its territories to another. Accounts that edits of
-// the node itself concern may be seen otherwise while these are pending.
+// the node itself concern may be seen otherwise while these are pending, and a
+// base with a damage shows what it can.
 func seenOnce(h *History) error {
 	return each(h.Looks, func(l Look) error { return l.seesOnce(h) })
 }
@@ -23,7 +24,7 @@ func seenOnceLast(h *History) error {
 
 func (l Look) seesOnce(h *History) error {
 	t := h.Timeline(l.Fresh.Timeline)
-	if l.Code != "" || t == nil || l.Scanned == nil {
+	if l.Code != "" || l.Damaged || t == nil || l.Scanned == nil {
 		return nil
 	}
 	listed := slices.SortedFunc(slices.Values(l.Listed), compareIDs)

@@ -55,6 +55,9 @@ func story(t *testing.T) *chronicle {
 	c.look(crm.Demand{Level: crm.Leader}).Known = c.m.Head()
 	c.Trims = []Trim{{Rev: 3, Needs: map[crm.NodeID]crm.Rev{nodeR1: 3, nodeR2: 9}}}
 	c.Purges = []Purge{{Disk: DiskID{Node: nodeR2}, Found: []EditID{2}, May: map[EditID]bool{2: true, 5: true}}}
+	c.Damages = []*Damage{{At: 1, Disk: DiskID{Node: nodeR1}, Record: recordOf(addPoints("contact/c0", 1)), Mended: 5}}
+	c.Alarms = []Alarm{{At: 2, Disk: DiskID{Node: nodeR1}}}
+	c.Asked = []Asked{{At: 3, Disk: DiskID{Node: nodeR1}}, {At: 4, Disk: DiskID{Node: nodeR1}, Buckets: 1}}
 	c.Refusals = []Refusal{{At: c.now, Disk: DiskID{Node: nodeR1, Copy: 1}, Code: crm.CodeFenced}}
 	return c.settle()
 }
@@ -204,6 +207,14 @@ func TestInvariants_FindWhatIsBroken(t *testing.T) {
 		{"I10", "and the model", func(c *chronicle) { c.Rulings[0].Got[0].Outcome.Kind = crm.Parked }},
 		{"I10", "forbidden", func(c *chronicle) { c.Rulings[0].GotNo = crm.CodeForbidden }},
 		{"I11", "1 findings, first rot", func(c *chronicle) { c.Stocks[1].Findings = []string{"rot"} }},
+		{"I11", "and is not mended", func(c *chronicle) { c.Damages[0].Mended = 0 }},
+		{"I11", "without an alarm", func(c *chronicle) {
+			c.Alarms[0].Disk.Copy = 1
+			c.Damages = append(c.Damages, &Damage{At: 1, Disk: c.Alarms[0].Disk})
+		}},
+		{"I11", "and nothing is damaged", func(c *chronicle) { c.Alarms = append(c.Alarms, Alarm{At: 6, Disk: DiskID{Node: nodeR1}}) }},
+		{"I11", "does not cure", func(c *chronicle) { c.Alarms[0].Beyond = "the page of the root" }},
+		{"I11", "asks for 2 buckets", func(c *chronicle) { c.Asked[1].Buckets = 2 }},
 		{"I12", "instead of", func(c *chronicle) {
 			c.rewrite(3, catalog.Account, "account/a1", func(r *crm.Record) *crm.Record { return withCell(r, description, crm.TextValue("two")) })
 		}},

@@ -192,9 +192,10 @@ func (l *ledger) carry(m *masterNode) {
 		return
 	}
 	d, _ := l.w.net.line(l.leader.name, m.name).takes()
+	life := m.life
 	l.w.agenda.After(d, func() {
 		m.carrying = false
-		if m.up {
+		if m.up && m.life == life {
 			m.learn(last)
 		}
 		l.carry(m)
@@ -283,6 +284,8 @@ func describeEntry(e master.Entry) string {
 		return fmt.Sprintf("freeze node %d: %s", e.Node, e.Reason)
 	case master.TrimEntry:
 		return fmt.Sprintf("trim %d", e.Rev)
+	case master.ActivateEntry:
+		return fmt.Sprintf("activate %d", e.Level)
 	case master.ReportsEntry:
 		return fmt.Sprintf("%d reports", len(e.Reports))
 	}

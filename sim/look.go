@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -78,14 +79,23 @@ func (b *branchNode) answerLook(p *pendingLook) bool {
 		return l.read(r, b)
 	})
 	if err != nil {
-		return b.giveUp(p, crm.CodeOf(err))
+		b.pump() // what it met may have to be repaired
+		return b.giveUp(p, codeOf(err))
 	}
-	l.At = b.w.agenda.now
+	l.At, l.Damaged = b.w.agenda.now, len(b.damages()) > 0
 	if d.Level == crm.Bounded {
 		l.Head, l.Skewed = b.w.headsAt(l.At-d.MaxStale), b.setAt > l.At-d.MaxStale-lookPatience
 	}
 	b.w.looked(*l)
 	return true
+}
+
+// codeOf is the code of a read that could not wait.
+func codeOf(err error) crm.Code {
+	if errors.Is(err, context.Canceled) {
+		return crm.CodeStale
+	}
+	return crm.CodeOf(err)
 }
 
 func (b *branchNode) giveUp(p *pendingLook, code crm.Code) bool {

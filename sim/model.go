@@ -15,7 +15,11 @@ type model struct {
 	*Timeline
 	*shelf
 	nodes map[crm.NodeID]*modelNode
+	level uint64 // that the log has activated
 }
+
+// levelTimelines is the level from which on Mutations may name their timeline.
+const levelTimelines = 2
 
 // A modelNode is what is known of a node.
 type modelNode struct {
@@ -40,12 +44,12 @@ type Ruling struct {
 }
 
 func newModel(t *Timeline, records iter.Seq[*crm.Record]) *model {
-	return &model{Timeline: t, shelf: shelve(records), nodes: map[crm.NodeID]*modelNode{}}
+	return &model{Timeline: t, shelf: shelve(records), nodes: map[crm.NodeID]*modelNode{}, level: 1}
 }
 
 // restored has m go on in another timeline, which begins where m stands.
-func (m *model) restored(timeline uint64, at time.Duration) {
-	m.Timeline = m.Timeline.fork(timeline, at, m.Head())
+func (m *model) restored(timeline uint64) {
+	m.Timeline = m.Timeline.fork(timeline, 0, m.Head())
 }
 
 func newModelNode(inc crm.Incarnation, last crm.Seq, hash crm.ChainHash, hlc crm.HLC) *modelNode {
@@ -85,7 +89,7 @@ func (m *model) push(at time.Duration, index uint64, node crm.NodeID, inc crm.In
 			return out, crm.CodeForbidden
 		}
 		mut, err := crm.DecodeMutation(raw)
-		if err != nil || mut.Node != node || mut.Seq == 0 {
+		if err != nil || mut.Node != node || mut.Seq == 0 || mut.Timeline != 0 && m.level < levelTimelines {
 			return out, crm.CodeInvalid
 		}
 		r := Ruling{Outcome: crm.Outcome{Node: node, Seq: mut.Seq}}
@@ -120,7 +124,7 @@ func (n *modelNode) outcome(node crm.NodeID, seq crm.Seq) crm.Outcome {
 
 // next decides the Mutation that follows.
 func (m *model) next(at time.Duration, index uint64, n *modelNode, who *member, mut *crm.Mutation, raw []byte, received, offset int64) crm.Outcome {
-	env := crm.Env{Rev: m.Head() + 1, HLC: effective(mut.HLC, offset, received, n.hlc), Home: who.home, Admin: who.role == "master"}
+	env := crm.Env{Rev: m.Head() + 1, HLC: effective(mut.HLC, offset, received, n.hlc), Home: who.home, Admin: who.role == roleMaster, Lineage: m.Lineage}
 	if !env.Admin {
 		env.Writable = who.holds
 	}
@@ -189,6 +193,8 @@ func (m *model) apply(at time.Duration, index uint64, e master.Entry) ([]Ruling,
 	case master.AdmitEntry:
 		_, _, refused := m.admit(e.Node, e.Nonce)
 		return nil, refused
+	case master.ActivateEntry:
+		m.level = max(m.level, e.Level)
 	case master.TrimEntry:
 		m.shelf.trim(e.Rev)
 	case master.FreezeEntry:

@@ -161,7 +161,7 @@ func (n *network) Dial(from, to string, done func(*end, error)) {
 		n.count++
 		s := &stream{network: n, number: n.count}
 		for i, node := range []string{from, to} {
-			s.ends[i] = &end{stream: s, side: i, node: node, open: true, Version: syncproto.MinVersion}
+			s.ends[i] = &end{stream: s, side: i, node: node, open: true, spoken: syncproto.MinVersion}
 		}
 		n.open = append(n.open, s)
 		take(from, s.ends[1])
@@ -182,8 +182,7 @@ type end struct {
 	side   int
 	node   string
 	open   bool
-
-	Version uint16 // of the protocol that is sent from here on; a stream begins with the first
+	spoken uint16 // the version of the frames from here on, in both directions
 
 	Hear  func(syncproto.Frame) // a frame has come
 	Ended func(error)           // the stream has ended; nothing comes after
@@ -194,9 +193,8 @@ type end struct {
 
 // A parcel is an encoded frame, or the end of the stream if it has no bytes.
 type parcel struct {
-	at      time.Duration // when it arrives
-	version uint16
-	bytes   []byte
+	at    time.Duration // when it arrives
+	bytes []byte
 }
 
 func (e *end) peer() *end { return e.stream.ends[1-e.side] }
@@ -205,7 +203,7 @@ func (e *end) peer() *end { return e.stream.ends[1-e.side] }
 // encoded here and decoded at the peer. It fails if a frame cannot be encoded.
 func (e *end) Send(frames ...syncproto.Frame) error {
 	for _, f := range frames {
-		b, err := syncproto.AppendFrame(nil, e.Version, f)
+		b, err := syncproto.AppendFrame(nil, e.spoken, f)
 		if err != nil {
 			return fmt.Errorf("send to %s: %w", e.peer().node, err)
 		}
@@ -213,8 +211,16 @@ func (e *end) Send(frames ...syncproto.Frame) error {
 			e.stream.network.sent++
 			e.ship(b)
 		}
+		e.agree(f)
 	}
 	return nil
+}
+
+// agree takes up the version that a Welcome says, as both sides do behind it.
+func (e *end) agree(f syncproto.Frame) {
+	if w, ok := f.(*syncproto.Welcome); ok {
+		e.spoken = w.Proto
+	}
 }
 
 // Close ends the stream: the peer learns it after all that was sent before.
@@ -246,7 +252,7 @@ func (e *end) tell(why string) {
 
 // ship puts a frame under way, behind those before it.
 func (e *end) ship(frame []byte) {
-	e.queue = append(e.queue, parcel{e.arrival(), e.Version, frame})
+	e.queue = append(e.queue, parcel{e.arrival(), frame})
 	e.await()
 }
 
@@ -276,24 +282,25 @@ func (e *end) arrive() {
 	for len(e.queue) > 0 && e.queue[0].at <= n.agenda.now && !n.line(e.node, e.peer().node).cut {
 		p := e.queue[0]
 		e.queue = e.queue[1:]
-		e.hand(p)
+		e.hand(p.bytes)
 	}
 }
 
-func (e *end) hand(p parcel) {
+func (e *end) hand(frame []byte) {
 	n, to := e.stream.network, e.peer()
 	if !to.open {
 		return
 	}
-	if p.bytes == nil {
+	if frame == nil {
 		to.drop()
 		to.tell("the peer has closed the connection")
 		return
 	}
-	f, err := syncproto.DecodeFrame(p.bytes, p.version)
+	f, err := syncproto.DecodeFrame(frame, to.spoken)
 	if err != nil {
-		panic(fmt.Sprintf("sim: a frame from %s to %s does not decode: %v", e.node, to.node, err))
+		panic(fmt.Sprintf("sim: a frame from %s to %s does not decode in version %d: %v", e.node, to.node, to.spoken, err))
 	}
+	to.agree(f)
 	n.trace.Note(n.agenda.now, to.node, "hears %s of %s on %d: %s", f.Kind(), e.node, e.stream.number, describe(f))
 	if to.Hear != nil {
 		to.Hear(f)

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"os"
 	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -27,25 +26,22 @@ func (w *world) quiet() {
 	}
 	w.ledger.Check()
 	for _, b := range slices.Clone(w.branches) {
-		if w.flipped[b.id] && b.retired == "" {
-			w.putAway(b)
-		}
 		if b.retired == "" {
 			w.start(b.node)
+		}
+		if len(b.damages()) > 0 {
+			b.compare()
 		}
 	}
 	w.administer()
 }
 
-// putAway removes a damaged base: the masters send it anew.
-func (w *world) putAway(b *branchNode) {
-	if b.up {
-		w.crash(b.node, "an administrator, who puts its damaged base away", true)
+// compare has the node's session end, because the first batch of the next one
+// proves all territories. In a cluster that lives on, an edit in each would.
+func (b *branchNode) compare() {
+	for _, m := range b.w.masters {
+		b.w.net.Reset(b.name, m.name)
 	}
-	if err := os.Remove(b.path("base.db")); err != nil && !os.IsNotExist(err) {
-		w.fail("%s: %w", b.name, err)
-	}
-	b.rebased = true
 }
 
 // administer chooses among the disks that bear one node's number: of several only

@@ -56,7 +56,7 @@ func (s *served) remember(f syncproto.Frame) {
 	if f.Kind() != syncproto.KindPush {
 		return
 	}
-	b, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, f)
+	b, err := syncproto.AppendFrame(nil, s.end.spoken, f)
 	if err != nil {
 		s.m.w.fail("%s: %w", s.m.name, err)
 	}
@@ -103,7 +103,6 @@ func (s *served) welcome(h *syncproto.Hello, f syncproto.Frame) {
 		return
 	}
 	s.send(w)
-	s.end.Version = w.Proto
 	s.talk = s.m.srv.NewTalk(h, w, s.from.identity())
 	if old := s.m.served[h.Node]; old != nil {
 		old.finish("the node opened another session")

@@ -269,12 +269,12 @@ func territoryByCode(code string, live func(crm.EntityID) []*crm.Record) (crm.Te
 }
 
 // fold decides pending Mutations of a site one after the other, as a branch
-// does, and returns the records that they would leave.
-func (s *shelf) fold(site string, pending []*crm.Mutation) (map[store.RecordKey]*crm.Record, error) {
+// does whose base has the lineage, and returns the records that they would leave.
+func (s *shelf) fold(site string, lineage crm.Lineage, pending []*crm.Mutation) (map[store.RecordKey]*crm.Record, error) {
 	over, g := s.clone(), rightOf(site, s.live)
 	out := map[store.RecordKey]*crm.Record{}
 	for _, m := range pending {
-		dec, err := crm.Decide(over, m, crm.Env{Rev: crm.Pending, HLC: m.HLC, Home: g.home, Writable: g.holds})
+		dec, err := crm.Decide(over, m, crm.Env{Rev: crm.Pending, HLC: m.HLC, Home: g.home, Writable: g.holds, Lineage: lineage})
 		if err != nil {
 			return nil, err
 		}

@@ -44,7 +44,7 @@ func recordsIn(tx *store.Tx) (live, dead []*crm.Record, err error) {
 // take records what a replica holds and shows. With check its files are checked
 // as well, which costs as much as reading them several times.
 func (b *branchNode) take(last, check bool) error {
-	if b.rep.Status().Cursor == 0 || b.w.flipped[b.id] && !last {
+	if b.rep.Status().Cursor == 0 || len(b.damages()) > 0 && !last {
 		return nil // there is nothing to be seen, or something that cannot be read
 	}
 	s := &Stock{At: b.w.agenda.now, Disk: b.diskID, Last: last, Role: roleReplica}
@@ -58,6 +58,9 @@ func (b *branchNode) take(last, check bool) error {
 				return err
 			}
 			if s.Timeline, err = tx.Timeline(); err != nil {
+				return err
+			}
+			if s.Lineage, err = tx.Lineage(); err != nil {
 				return err
 			}
 			return s.pending(j)

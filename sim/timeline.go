@@ -20,7 +20,7 @@ import (
 // log by a model of its own, so that what nodes hold can be compared with it.
 type Timeline struct {
 	ID        uint64
-	Parent    uint64        // 0: this is the first
+	Lineage   crm.Lineage   // what a Rev of an earlier one means here
 	At        time.Duration // when it began
 	Begin     crm.Rev       // the Rev at which the run, or the restore, found it
 	Decisions []Decision    // of the Revs after Begin, in order, without a gap
@@ -50,7 +50,7 @@ type digestAt struct {
 }
 
 func newTimeline(id uint64, begin crm.Rev, found iter.Seq[*crm.Record]) *Timeline {
-	t := &Timeline{ID: id, Begin: begin, States: map[store.RecordKey][]*crm.Record{}, digests: map[crm.TerritoryID][]digestAt{},
+	t := &Timeline{ID: id, Lineage: crm.Lineage{Timeline: id}, Begin: begin, States: map[store.RecordKey][]*crm.Record{}, digests: map[crm.TerritoryID][]digestAt{},
 		buckets: map[crm.TerritoryID]*[store.DigestBuckets]store.Bucket{}}
 	touched := map[crm.TerritoryID]bool{}
 	for r := range found {
@@ -179,7 +179,11 @@ func (t *Timeline) fork(id uint64, at time.Duration, rev crm.Rev) *Timeline {
 }
 
 func (t *Timeline) after(parent *Timeline, at time.Duration) *Timeline {
-	t.Parent, t.At = parent.ID, at
+	var err error
+	if t.Lineage, err = parent.Lineage.Restored(t.Begin, t.ID); err != nil {
+		panic("sim: timelines are not numbered: " + err.Error())
+	}
+	t.At = at
 	return t
 }
 

@@ -225,8 +225,8 @@ func (m *masterNode) answer(f syncproto.Frame, then func(syncproto.Frame)) {
 	}
 }
 
-// linkVersion is what masters speak with each other: a link greets nobody.
-const linkVersion = syncproto.MinVersion
+// linkVersion is what masters speak with each other: the newest that both know.
+const linkVersion = syncproto.MaxVersion
 
 // authorPause is the wait before head office tries something again.
 const authorPause = 250 * time.Millisecond

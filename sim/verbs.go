@@ -51,13 +51,17 @@ func init() {
 		"clone":   {"REPLICA", 1, true, onBranch((*branchNode).clone)},
 		"lose":    {"REPLICA", 1, true, onBranch((*branchNode).loseBase)},
 		"flip":    {"REPLICA RECORD", 2, true, (*world).flip},
+		"tamper":  {"REPLICA RECORD", 2, true, (*world).tamper},
+		"drop":    {"REPLICA RECORD", 2, true, (*world).drop},
 
-		"elect":  {"", 0, true, func(w *world, _ []string) error { w.ledger.Elect(nil); return nil }},
-		"log":    {"lost|ambiguous|twice|late", 1, true, (*world).fated},
-		"lag":    {"MASTER MILLIS", 2, true, (*world).lag},
-		"trim":   {"", 0, false, (*world).trim},
-		"backup": {"MASTER", 1, false, (*world).backup},
-		"rewind": {"", 0, true, (*world).rewind},
+		"elect":    {"", 0, true, func(w *world, _ []string) error { w.ledger.Elect(nil); return nil }},
+		"log":      {"lost|ambiguous|twice|late", 1, true, (*world).fated},
+		"lag":      {"MASTER MILLIS", 2, true, (*world).lag},
+		"activate": {"LEVEL", 1, false, (*world).activate},
+		"release":  {"REPLICA VERSION", 2, false, (*world).release},
+		"trim":     {"", 0, false, (*world).trim},
+		"backup":   {"MASTER", 1, false, (*world).backup},
+		"rewind":   {"", 0, true, (*world).rewind},
 	}
 }
 

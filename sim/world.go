@@ -35,18 +35,20 @@ type world struct {
 	template *Template
 	dir      string
 	backedUp uint64 // index of the last entry that the backup holds; 0: there is none
+	forks    []fork // of the log as it stands, oldest first
+	level    uint64 // that the masters are to activate
+	tending  bool   // a try to do so is due
 
-	acked   int
-	counts  map[string]int // what happened, by kind
-	known   crm.Rev        // the newest Rev that anybody was told of
-	flipped map[crm.NodeID]bool
-	thawed  map[crm.NodeID]bool
-	failed  error // why the run ends
+	acked  int
+	counts map[string]int // what happened, by kind
+	known  crm.Rev        // the newest Rev that anybody was told of
+	thawed map[crm.NodeID]bool
+	failed error // why the run ends
 }
 
 func newWorld(seed uint64, dir string, o Options) *world {
 	a, d, t := &agenda{}, newDice(seed), newTrace(o.Trace)
-	w := &world{opts: o, agenda: a, dice: d, trace: t, net: newNetwork(a, d, t), dir: dir, counts: map[string]int{}, flipped: map[crm.NodeID]bool{}, thawed: map[crm.NodeID]bool{},
+	w := &world{opts: o, agenda: a, dice: d, trace: t, net: newNetwork(a, d, t), dir: dir, counts: map[string]int{}, thawed: map[crm.NodeID]bool{},
 		record: &History{Sites: map[crm.NodeID]Site{}}}
 	w.ledger, w.desk = &ledger{w: w}, &desk{w: w, screens: map[screenKey][]Screen{}}
 	return w
@@ -242,6 +244,9 @@ func (w *world) unsettled() string {
 	if w.ledger.leader == nil {
 		return "nobody leads"
 	}
+	if w.model != nil && w.model.level < w.level {
+		return fmt.Sprintf("the log has level %d, not %d", w.model.level, w.level)
+	}
 	head := w.ledger.leader.fsm.Head()
 	for _, m := range w.masters {
 		switch {
@@ -270,6 +275,8 @@ func (b *branchNode) unsettled(timeline uint64, head crm.Rev) string {
 		return fmt.Sprintf("is at rev %d of timeline %d, not at %d of %d", s.Cursor, s.Timeline, head, timeline)
 	case s.Outbox.Entries > 0:
 		return fmt.Sprintf("has %d edits pending", s.Outbox.Entries)
+	case len(b.damages()) > 0 || len(s.Suspect) > 0:
+		return "is not mended"
 	case b.untidy:
 		return "has something to purge"
 	}
