@@ -106,6 +106,7 @@ func (r *Replica) moveNearer() {
 		}
 		if to != "" {
 			c.moved = now
+			r.link.moves++
 		}
 	})
 	r.mu.Lock()
