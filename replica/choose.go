@@ -178,6 +178,16 @@ func clearly(k, in *candidate) bool {
 	return !k.down && k.rtt > 0 && k.rtt <= in.rtt-betterBy && float64(k.rtt) <= betterRatio*float64(in.rtt)
 }
 
+// strangers returns who was never asked, if there is more than one to choose from.
+func (c *choice) strangers() (out []string) {
+	for _, k := range c.list {
+		if k.at.IsZero() && len(c.list) > 1 {
+			out = append(out, k.addr)
+		}
+	}
+	return out
+}
+
 // due returns whom to measure in a round: who was never asked or would be moved to,
 // and of the others the one asked longest ago.
 func (c *choice) due() []string {

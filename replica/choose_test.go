@@ -173,6 +173,25 @@ func TestChoice_ComesBack(t *testing.T) {
 	}
 }
 
+// Who was never asked is asked before a session: it may be the nearest.
+func TestChoice_Strangers(t *testing.T) {
+	tr := newTrial("a")
+	want := func(what string, addrs ...string) {
+		t.Helper()
+		if got := tr.strangers(); !slices.Equal(got, addrs) {
+			t.Errorf("%s: %v, want %v", what, got, addrs)
+		}
+	}
+	want("there is no choice")
+	tr.know([]string{"a", "b"})
+	want("at first", "a", "b")
+	tr.measured("a", 50*ms, tr.now)
+	tr.unreachable("b", tr.now)
+	want("all were asked")
+	tr.know([]string{"a", "b", "new"})
+	want("one is new", "new")
+}
+
 func TestChoice_Due(t *testing.T) {
 	tr := newTrial("a", "b", "c", "d")
 	tr.begun("a")
