@@ -92,13 +92,13 @@ func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 }
 
 // addresses returns where to try, without repeats: the configured order, then
-// the masters that a master named.
+// the masters that a master named, then those that the base lists.
 func (r *Replica) addresses() []string {
 	r.mu.Lock()
 	named := r.link.masters
 	r.mu.Unlock()
 	var out []string
-	for _, addr := range slices.Concat(r.cfg.Masters(), named) {
+	for _, addr := range slices.Concat(r.cfg.Masters(), named, r.listed()) {
 		if addr != "" && !slices.Contains(out, addr) {
 			out = append(out, addr)
 		}

@@ -23,6 +23,7 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 		return nil, err
 	}
 	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: r.cfg.Protocol, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
+	var resend []crm.TerritoryID
 	err := r.journal.View(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
 			id, err := j.Identity()
@@ -30,6 +31,9 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 				return err
 			}
 			p, err := readPosition(tx)
+			if err == nil && p.shown != (shown{}) {
+				resend, err = everywhere(tx)
+			}
 			h.Incarnation, h.NextSeq, h.Chain = id.Incarnation, id.NextSeq, id.Chain
 			h.Timeline, h.Cursor, h.Staged, h.Schema = p.timeline, p.rev, p.staged, tx.Schema().Version
 			h.Bootstrap = p.rev == 0 && p.staged == 0
@@ -39,7 +43,7 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.LowBase = r.low
-	h.Resend = slices.Sorted(maps.Keys(r.link.suspect))
+	h.Resend = slices.Compact(slices.Sorted(slices.Values(slices.Concat(resend, slices.Collect(maps.Keys(r.link.suspect))))))
 	h.Sent = r.cfg.Now().UnixMilli()
 	return h, err
 }
@@ -69,10 +73,8 @@ func (r *refusedBy) Unwrap() error { return r.cause }
 // judge compares what the masters have of this node with its own files, and
 // mends what a restore on either side has put out of step.
 func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
-	if (h.Cursor > 0 || h.Staged > 0) && w.Timeline != h.Timeline {
-		r.cfg.Logger.Error("the masters were restored from a backup; the base is fetched anew, edits stay", "timeline", w.Timeline, "was", h.Timeline)
-		r.cfg.Metrics.resync.WithLabelValues("timeline").Inc()
-		return errors.Join(errAgain, r.resetBase())
+	if err := r.keepTimeline(h, w); err != nil {
+		return err
 	}
 	var moved *renumbering
 	err := r.journal.Update(func(j *store.JTx) error {
@@ -88,7 +90,7 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 			return j.SetIdentity(id)
 		}
 		id.Incarnation, id.Timeline = w.Incarnation, w.Timeline
-		if err := r.trimTail(j, w.Backup); err != nil {
+		if err := r.keepTail(j, w); err != nil {
 			return err
 		}
 		return errors.Join(j.SetIdentity(id), setNumber(j, metaSpoken, uint64(w.Proto)), j.SetMeta(metaContact, []byte{1}))
@@ -130,6 +132,17 @@ func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, 
 	return nil, nil
 }
 
+// keepTail drops of the tail what the masters will not ask for. While the base is
+// moved to their timeline it is not known what they still lack.
+func (r *Replica) keepTail(j *store.JTx, w *syncproto.Welcome) error {
+	p := r.position()
+	if p.shown == (shown{}) {
+		return r.trimTail(j, w.Backup)
+	}
+	_, err := j.Redate(p.rev, undated)
+	return err
+}
+
 // trimTail drops decided Mutations that a backup of the masters covers, or that
 // are too old to be asked for.
 func (r *Replica) trimTail(j *store.JTx, backup crm.Rev) error {
@@ -165,6 +178,9 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	r.mu.Unlock()
 	r.change(func(l *link) {
 		l.talk, l.trouble, l.backup, l.spoken = t, nil, w.Backup, w.Proto
+		if told, err := lineageOf(w); err == nil {
+			l.lineage = told
+		}
 		l.masters = w.Masters
 		l.heads = nil
 	})

@@ -19,6 +19,7 @@ type link struct {
 	asOf     time.Time                // when the base was known to be a master's head; zero: never
 	heads    []headAt                 // heads above the Cursor, ascending
 	backup   crm.Rev                  // what the masters' backup covers
+	lineage  crm.Lineage              // that the masters told last
 	spoken   uint16                   // version of the protocol; 0: there was no session yet
 	suspect  map[crm.TerritoryID]bool // territories that are not the master's, to be sent again
 	verified crm.Rev                  // the last Rev at which digests were compared and equal

@@ -79,6 +79,8 @@ type change struct {
 	changed []crm.Change
 	dropped map[store.RecordKey]bool // with a territory that comes whole or was lost
 	left    bool                     // records left: their bytes are in free pages
+	moved   bool                     // the base is of another timeline now
+	lost    *lost                    // what was decided in the timeline that is left; nil: the base does not move
 	newest  crm.HLC
 }
 
@@ -109,7 +111,7 @@ func (c *change) commit() error {
 	if p.rev != c.batch.From || c.batch.To < p.rev {
 		return badBatch("(%d, %d] does not continue %d", c.batch.From, c.batch.To, p.rev)
 	}
-	for _, step := range []func(position) error{c.dropWhole, c.applyItems, c.dropForeign, c.record, c.verify} {
+	for _, step := range []func(position) error{c.noteLost, c.dropWhole, c.applyItems, c.dropForeign, c.record, c.verify, c.judgeLost} {
 		if err := step(p); err != nil {
 			return err
 		}
@@ -263,7 +265,7 @@ func (c *change) record(position) error {
 			return err
 		}
 	}
-	if err := c.tx.SetTimeline(c.batch.Timeline); err != nil {
+	if err := c.settleTimeline(); err != nil {
 		return err
 	}
 	return c.tx.SetRev(c.batch.To)
@@ -296,7 +298,7 @@ func (r *Replica) settle(c *change) error {
 		if err != nil {
 			return err
 		}
-		if d.Entries == 0 && !j.HasOverlay() {
+		if d.Entries == 0 && !j.HasOverlay() && !c.moved {
 			return errNothing
 		}
 		return r.base.View(func(tx *store.Tx) error { return r.refold(j, tx, c) })
@@ -315,6 +317,11 @@ func (r *Replica) refold(j *store.JTx, tx *store.Tx, c *change) error {
 	keys, err := f.settle(c.batch.Decided, c.batch.To)
 	if err != nil {
 		return err
+	}
+	if c.moved {
+		if _, err := reopen(j, c.batch.Decided, c.batch.To); err != nil {
+			return err
+		}
 	}
 	if err := dropForbidden(j, c.notes); err != nil {
 		return err
@@ -350,8 +357,10 @@ func (r *Replica) applied(c *change) error {
 	})
 	r.advance(func(p *position) {
 		p.timeline, p.rev, p.decided, p.staged, p.target = c.batch.Timeline, c.batch.To, c.batch.Decided, 0, 0
+		p.shown = shown{}
 	})
 	r.changes.Publish(c.changed)
+	r.tellLost(c)
 	r.measureLag()
 	nudge(r.kick)
 	if c.left || c.batch.From == 0 {
@@ -407,6 +416,9 @@ func (c *change) tryPart(direct, metadata bool) error {
 		}
 		if err := addStagedWhole(tx, c.whole); err != nil {
 			return err
+		}
+		if !direct {
+			return nil // the stage is not the base yet
 		}
 		return tx.SetTimeline(c.batch.Timeline)
 	})

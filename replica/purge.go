@@ -235,8 +235,9 @@ func unmark(b blobs, was []byte) error {
 	return b.SetMeta(metaCompact, nil)
 }
 
-// dropOrphans drops the decided Mutations of the tail whose records are not here
-// any more: they hold the records' values.
+// dropOrphans withholds the decided Mutations of the tail whose records are not
+// here any more: they hold the records' values. Their numbers stay, so that masters
+// restored from a backup that lacks them can go on.
 func (r *Replica) dropOrphans() error {
 	return r.journal.Update(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
@@ -254,7 +255,7 @@ func (r *Replica) dropOrphans() error {
 				}
 			}
 			for _, seq := range orphans {
-				if err := j.DropTail(seq); err != nil {
+				if _, err := j.Withhold(seq); err != nil {
 					return err
 				}
 			}
@@ -264,6 +265,9 @@ func (r *Replica) dropOrphans() error {
 }
 
 func isOrphan(tx *store.Tx, e store.Entry) (bool, error) {
+	if e.Withheld {
+		return false, nil
+	}
 	m, err := crm.DecodeMutation(e.Bytes)
 	if err != nil {
 		return false, fmt.Errorf("tail entry %d: %w", e.Seq, err)
@@ -277,14 +281,14 @@ func isOrphan(tx *store.Tx, e store.Entry) (bool, error) {
 	return false, nil
 }
 
-// dropForbidden drops the Mutations that were rejected because the site has lost
+// dropForbidden withholds the Mutations that were rejected because the site has lost
 // the territory: nothing of it may stay, not even what was asked for in vain.
 func dropForbidden(j *store.JTx, notes []crm.Outcome) error {
 	for _, o := range notes {
 		if o.Code != crm.CodeTerritory {
 			continue
 		}
-		if err := j.DropTail(o.Seq); err != nil {
+		if _, err := j.Withhold(o.Seq); err != nil {
 			return err
 		}
 		if err := setNumber(j, metaCompact, uint64(o.Rev)); err != nil {

@@ -108,7 +108,14 @@ func readPosition(tx *store.Tx) (p position, err error) {
 	if len(v) == 16 {
 		p.staged, p.target = crm.Rev(binary.BigEndian.Uint64(v)), crm.Rev(binary.BigEndian.Uint64(v[8:]))
 	}
-	return p, err
+	if err != nil {
+		return p, err
+	}
+	next, moving, err := moveIn(tx)
+	if err != nil || !moving {
+		return p, err
+	}
+	return p, p.moved(tx, next)
 }
 
 // identify reads who the journal is, and makes a new journal this node's. A
@@ -157,6 +164,11 @@ func markOpened(j *store.JTx, next crm.Seq) error {
 
 // resume settles what the base says is decided and folds the overlay anew.
 func (r *Replica) resume(j *store.JTx, tx *store.Tx, p position) (refold bool, err error) {
+	if p.rev > 0 && p.shown == (shown{}) {
+		if _, err := reopen(j, p.decided, p.rev); err != nil {
+			return false, err
+		}
+	}
 	d, err := j.Depth()
 	if err != nil || p.rev == 0 || d.Entries == 0 && !j.HasOverlay() {
 		return false, err
