@@ -44,8 +44,9 @@ fuzz:
 	  done; \
 	done
 
-# Cluster scripts in virtual time; SEED and SEEDS choose the random histories.
+# make sim SEED=n SEEDS=k   histories of whole clusters in one goroutine, and scripts and histories in virtual time
 sim:
+	$(GO) test -count 1 -v -timeout 3h -run 'TestSeeds|TestFixedSeeds' ./sim -seed $(or $(SEED),1) -seeds $(or $(SEEDS),20)
 	$(GO) test -count 1 -run 'TestScripts|TestHistories' ./clustertest -seed $(or $(SEED),1) -seeds $(or $(SEEDS),20)
 
 bench:

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"httpapi", "wansim"}, // replica and master can never import wansim
 	{"node"},
 	{"devcluster", "faultnet", "lossyfs"}, // a node can never import what spoils it
-	{"cmd/tradepost", "clustertest", "processtest"},
+	{"cmd/tradepost", "clustertest", "processtest", "sim", "mutanttest"},
 }
 
 func layer(pkg string) int {

@@ -16,7 +16,20 @@ type Role string
 const (
 	RoleMaster  Role = "master"  // Raft voter or relay
 	RoleReplica Role = "replica" // a branch
+
+	// RoleRelay is what a master asks to join as that is not to vote. No identity
+	// has it: the node is a RoleMaster.
+	RoleRelay Role = "relay"
 )
+
+// Joined is the role that a node of the cluster has after it has asked to join as
+// r.
+func (r Role) Joined() Role {
+	if r == RoleRelay {
+		return RoleMaster
+	}
+	return r
+}
 
 // An Identity names one node for as long as the cluster lives. The cluster CA
 // vouches for it; it holds no address.

@@ -13,6 +13,7 @@ const (
 	ALPNSync = "tradepost-sync/1" // a replica's session
 	ALPNRaft = "tradepost-raft/1" // among masters only
 	ALPNJoin = "tradepost-join/1" // a node without a certificate asks for one
+	ALPNLink = "tradepost-link/1" // a relay asks on behalf of those it serves
 )
 
 // ServerTLS returns the configuration of a listener for nodes of n's cluster. Both

@@ -70,7 +70,7 @@ func run(ctx context.Context, o options) (_ *bench, err error) {
 	for _, line := range b.machine {
 		fmt.Println(line)
 	}
-	for _, s := range []section{onDisk, decided, distance, branch, catchUp} {
+	for _, s := range []section{onDisk, decided, distance, branch, catchUp, mending} {
 		if !b.wantsAny(s.operations) {
 			continue
 		}

@@ -39,12 +39,22 @@ func openBranch(dir string, d *data) (*replica.Replica, error) {
 		}
 	}
 	l.flush()
-	if err := errors.Join(l.err, db.Close()); err != nil {
+	if err := errors.Join(l.err, db.Close(), emptyJournal(dir)); err != nil {
 		return nil, err
 	}
 	return replica.Open(replica.Config{Dir: dir, ID: replica.ID{Cluster: "bench", Site: siteName, Node: 2},
 		Dial:    func(context.Context, string) (net.Conn, error) { return nil, errors.New("this branch has no WAN") },
 		Masters: func() []string { return nil }})
+}
+
+// emptyJournal makes the journal of a branch that has made no edits: a base
+// without one is refused.
+func emptyJournal(dir string) error {
+	j, err := store.OpenJournal(filepath.Join(dir, "journal.db"), store.Options{})
+	if err != nil {
+		return err
+	}
+	return j.Close()
 }
 
 // A loader writes records as a master would have decided them.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/devcluster"
 	"github.com/tradepost-crm/tradepost/store"
@@ -27,8 +28,9 @@ type Command struct {
 
 // Commands are the words a line may begin with.
 var Commands = map[string]Command{
-	"cluster":   {"branches=a,b [masters=3] [rtt=80ms] [spare=c,d] [loss=0.01]", "start 3 masters and the branches; each holds its own territory and key-accounts", 1, cluster},
-	"join":      {"SITE [TERRITORY …]", "add a site that has a spare city, with an empty replica", 1, join},
+	"cluster":   {"branches=a,b [masters=3] [rtt=80ms] [lines=a:c:5ms] [spare=c,d] [loss=0.01]", "start 3 masters and the branches; each holds its own territory and key-accounts", 1, cluster},
+	"join":      {"SITE [TERRITORY …] [via=NODE]", "add a site that has a spare city, with an empty replica, which tries the node first", 1, join(false)},
+	"relay":     {"SITE [TERRITORY …] [via=NODE]", "add a site as join does, whose replica serves others", 1, join(true)},
 	"territory": {"CODE", "add a territory", 1, territory},
 	"grant":     {"SITE TERRITORY", "let the site hold the territory", 2, grant(crm.OpSetAdd)},
 	"revoke":    {"SITE TERRITORY", "take the grant back", 2, grant(crm.OpSetRemove)},
@@ -55,6 +57,7 @@ var Commands = map[string]Command{
 	"wait":      {"DURATION", "let time pass", 1, wait},
 	"settle":    {"", "wait until nothing is pending and every node stands at the head, and compare them", 0, settle},
 	"digest":    {"", "compare the nodes as they are", 0, digest},
+	"above":     {"NODE", "print which node a replica is in session with", 1, above},
 	"show":      {"NODE RECORD FIELD …", "print fields of a record", 2, show},
 	"list":      {"NODE ENTITY [FILTER]", "print the titles of the records, sorted", 2, list},
 	"holds":     {"NODE", "print the territories of which the node has records, apart from shared", 1, holds},
@@ -90,6 +93,8 @@ func cluster(w *world, ctx context.Context, args []string) (err error) {
 			o.Cities = commas(value)
 		case "spare":
 			spare = commas(value)
+		case "lines":
+			w.lines, err = parseLines(value)
 		case "masters":
 			o.Masters, err = strconv.Atoi(value)
 		case "loss":
@@ -106,15 +111,18 @@ func cluster(w *world, ctx context.Context, args []string) (err error) {
 	return w.start(ctx, o, rtt, spare...)
 }
 
-func join(w *world, ctx context.Context, args []string) error {
-	at, err := w.c.Network().Matrix().Find(args[0])
-	if err != nil {
-		return err
+func join(relay bool) func(*world, context.Context, []string) error {
+	return func(w *world, ctx context.Context, args []string) error {
+		at, err := w.c.Network().Matrix().Find(args[0])
+		if err != nil {
+			return err
+		}
+		named := func(arg string) bool { return strings.Contains(arg, "=") }
+		if err := w.c.AddSite(ctx, args[0], at, slices.DeleteFunc(slices.Clone(args[1:]), named)...); err != nil {
+			return err
+		}
+		return w.c.AddBranch(ctx, args[0], at, relay, commas(options(args[1:])["via"])...)
 	}
-	if err := w.c.AddSite(ctx, args[0], at, args[1:]...); err != nil {
-		return err
-	}
-	return w.c.AddBranch(ctx, args[0], at)
 }
 
 func territory(w *world, ctx context.Context, args []string) error {
@@ -271,6 +279,28 @@ func digest(w *world, ctx context.Context, _ []string) error {
 		return nil
 	}
 	w.printf("equal")
+	return nil
+}
+
+// above does not tell masters apart.
+func above(w *world, _ context.Context, args []string) error {
+	m, err := w.c.Member(args[0])
+	if err != nil {
+		return err
+	}
+	n, err := m.Node()
+	if err != nil {
+		return err
+	}
+	s := n.Replica().Status()
+	name, _, _ := strings.Cut(s.Master, ":")
+	switch up, err := w.c.Member(name); {
+	case !s.Connected:
+		name = "nobody"
+	case err == nil && up.Role == auth.RoleMaster:
+		name = "a master"
+	}
+	w.printf("%s", name)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -43,10 +44,13 @@ type Tale struct {
 //     overwritten by somebody who saw it;
 //   - everything parked or rejected is on the attention list;
 //   - nodes are equal.
+//
+// In histories of an even seed relays stand between masters and branches, and
+// suffer with them.
 func History(ctx context.Context, dir string, seed uint64) (tale Tale, err error) {
 	h := &history{
 		w: newWorld(dir, seed), rand: rand.New(rand.NewPCG(seed, 1)), sums: map[string]int64{}, unknown: map[string]int64{},
-		texts: map[string]bool{}, seen: map[string]bool{},
+		texts: map[string]bool{}, seen: map[string]bool{}, relayed: seed%2 == 0,
 	}
 	defer func() { err = errors.Join(err, h.w.close()) }()
 	if err := h.begin(ctx); err != nil {
@@ -74,13 +78,62 @@ type history struct {
 	seen    map[string]bool  // descriptions that an author had in front of them and overwrote
 	made    []string         // accounts acknowledged
 	written int
+	relayed bool // between masters and branches stand relays
 }
 
 var historyCities = []string{"lisbon", "osaka", "quito"}
 
-func (h *history) begin(ctx context.Context) error {
-	if err := h.w.start(ctx, devcluster.Options{Cities: historyCities[:historyBranches], Loss: 0.005, Seed: h.rand.Uint64()}, 80*time.Millisecond); err != nil {
+// historyRelays stand close to the branches: the second one below the first.
+var historyRelays = []string{"nairobi", "cairo"}
+
+// near puts the relays and the branches close to each other.
+func near() lines {
+	out := lines{}
+	all := slices.Concat(historyRelays, historyCities)
+	for i, a := range all {
+		for _, b := range all[:i] {
+			out[a+":"+b], out[b+":"+a] = 10*time.Millisecond, 10*time.Millisecond
+		}
+	}
+	return out
+}
+
+// relays makes the relays, which hold all that the branches do. The branches find
+// them within minutes.
+func (h *history) relays(ctx context.Context) error {
+	for _, name := range historyRelays {
+		if err := join(true)(h.w, ctx, slices.Concat([]string{name}, historyCities[:historyBranches], []string{devcluster.KeyAccounts})); err != nil {
+			return err
+		}
+	}
+	if err := wait(h.w, ctx, []string{"15m"}); err != nil {
 		return err
+	}
+	for _, name := range historyCities[:historyBranches] {
+		if err := above(h.w, ctx, []string{name}); err != nil {
+			return err
+		}
+	}
+	found := h.w.printed.String()
+	h.w.printed.Reset()
+	if strings.Contains(found, "a master") || strings.Contains(found, "nobody") {
+		return fmt.Errorf("not every branch found a relay: %q", found)
+	}
+	return nil
+}
+
+func (h *history) begin(ctx context.Context) error {
+	var spare []string
+	if h.relayed {
+		h.w.lines, spare = near(), historyRelays
+	}
+	if err := h.w.start(ctx, devcluster.Options{Cities: historyCities[:historyBranches], Loss: 0.005, Seed: h.rand.Uint64()}, 80*time.Millisecond, spare...); err != nil {
+		return err
+	}
+	if h.relayed {
+		if err := h.relays(ctx); err != nil {
+			return err
+		}
 	}
 	for i := range historyRecords {
 		account, contact := fmt.Sprintf("account/%d", i), fmt.Sprintf("contact/%d", i)

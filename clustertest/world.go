@@ -33,6 +33,7 @@ type world struct {
 	ids     map[string]crm.RecordID // by "entity/alias"
 	screens map[string]crm.Token    // by clerk, node and record: what an open page shows
 	copies  map[string]string       // by node: a copy of its disk
+	lines   lines                   // between cities that are not as far from each other as all are
 	edits   map[string][]crm.Seq    // by node: what was acknowledged, in order
 	printed strings.Builder
 }
@@ -53,7 +54,7 @@ func (w *world) start(ctx context.Context, o devcluster.Options, rtt time.Durati
 	if w.c != nil {
 		return errors.New("there is a cluster already")
 	}
-	if o.Matrix, err = matrix(rtt, slices.Concat(o.Cities, spare)); err != nil {
+	if o.Matrix, err = matrix(rtt, w.lines, slices.Concat(o.Cities, spare)); err != nil {
 		return err
 	}
 	o.Virtual, o.Dir = true, filepath.Join(w.dir, "cluster")
@@ -64,9 +65,29 @@ func (w *world) start(ctx context.Context, o devcluster.Options, rtt time.Durati
 // regionRTT is the round trip between two masters.
 const regionRTT = 8 * time.Millisecond
 
+// lines are round trips between two cities, by "a:b" and by "b:a".
+type lines map[string]time.Duration
+
+// parseLines reads "a:b:5ms,a:c:7ms".
+func parseLines(text string) (lines, error) {
+	out := lines{}
+	for _, line := range commas(text) {
+		parts := strings.Split(line, ":")
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("line %q is not a:b:rtt", line)
+		}
+		rtt, err := time.ParseDuration(parts[2])
+		if err != nil {
+			return nil, err
+		}
+		out[parts[0]+":"+parts[1]], out[parts[1]+":"+parts[0]] = rtt, rtt
+	}
+	return out, nil
+}
+
 // matrix puts three cities for masters close to each other and all others rtt
-// from everybody.
-func matrix(rtt time.Duration, cities []string) (*wansim.Matrix, error) {
+// from everybody, but for the lines.
+func matrix(rtt time.Duration, lines lines, cities []string) (*wansim.Matrix, error) {
 	region := []string{"hq-one", "hq-two", "hq-three"}
 	all := slices.Concat(region, cities)
 	var table strings.Builder
@@ -76,6 +97,9 @@ func matrix(rtt time.Duration, cities []string) (*wansim.Matrix, error) {
 			d := rtt
 			if i < len(region) && j < len(region) {
 				d = min(rtt, regionRTT)
+			}
+			if line, ok := lines[a+":"+b]; ok {
+				d = line
 			}
 			fmt.Fprintf(&table, "%s,%s,%d\n", a, b, d.Milliseconds())
 		}

@@ -13,6 +13,7 @@ type Env struct {
 	Home     TerritoryID            // where records without an account live: the author's site's
 	Writable func(TerritoryID) bool // whether the author's site holds the territory; nil: all
 	Admin    bool                   // whether the author's node may change the cluster's own records
+	Level    uint16                 // the newest decision logic that the log has activated
 	Lineage  Lineage                // of the records: what a Rev of the Mutation's Timeline means among them
 }
 
@@ -237,7 +238,8 @@ func (d *decider) op(i int, op *Op) error {
 }
 
 // permitted judges an op on a record of the cluster itself. A node may tell of
-// its own purges. An attention record is evidence: people only close it.
+// its own purges, and where it is reached. An attention record is evidence:
+// people only close it.
 func (d *decider) permitted(e *Entity, op *Op) error {
 	switch {
 	case !e.System:
@@ -256,8 +258,31 @@ func (d *decider) permitted(e *Entity, op *Op) error {
 			return nil
 		}
 		return reject(CodeForbidden, e.Name, "a node proves its own purges, once each")
+	case e.ID == EntityNode && d.env.Level >= levelRelays:
+		own, err := d.announces(op)
+		if own || err != nil {
+			return err
+		}
 	}
 	return reject(CodeForbidden, e.Name, "only a master changes the cluster's own records: run the command against a master")
+}
+
+// levelRelays is the level from which on a node may say in its own record where
+// it is reached, and a master may be kept from voting.
+const levelRelays = 3
+
+// announces reports whether the op sets nothing but addresses in the record of
+// the author's node.
+func (d *decider) announces(op *Op) (bool, error) {
+	other := func(c Input) bool { return c.Field != NodeSync && c.Field != NodeHTTP }
+	if op.Kind != OpPatch || slices.ContainsFunc(op.Cells, other) {
+		return false, nil
+	}
+	r, err := d.record(op.Entity, op.Record)
+	if err != nil || r == nil {
+		return false, err
+	}
+	return r.Value(NodeNumber).Equal(IntegerValue(int64(d.m.Node))), nil
 }
 
 // missing explains why a record is not there.

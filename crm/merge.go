@@ -32,6 +32,9 @@ func (d *decider) assignAll(i int, e *Entity, r *Record, op *Op) error {
 // current one, or if this very Mutation set it.
 func (d *decider) assign(i int, e *Entity, r *Record, op *Op, in Input) error {
 	f := e.FieldByID(in.Field)
+	if f != nil && f.Level > d.env.Level {
+		f = nil // not every master knows it
+	}
 	if err := d.admissible(e, f, op, in); err != nil {
 		return err
 	}

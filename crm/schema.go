@@ -88,6 +88,8 @@ type Field struct {
 	Options  []Option    `json:"options,omitempty"`   // of a Choice or Choices; empty allows any text
 	Moves    [][2]string `json:"moves,omitempty"`     // allowed (from, to) of a Transition field; empty allows all
 	Aliases  []string    `json:"aliases,omitempty"`   // other headers an import recognises
+
+	Level uint16 `json:"-"` // of decision logic from which on a field of a system entity can be set
 }
 
 // An Option is one choice.

@@ -48,6 +48,8 @@ const (
 	NodeStatus FieldID = 21 // active, removed
 	NodeCity   FieldID = 22
 	NodeRaft   FieldID = 23 // address of the Raft port of a master
+
+	NodeSuffrage FieldID = 24 // of a master: voter, which empty means too, or nonvoter
 )
 
 // Fields of an attention record.
@@ -135,7 +137,8 @@ func systemEntities() []*Entity {
 			field(NodeRole, "role", "Role", Choice).with(required).with(options("master", "replica")),
 			field(NodeSync, "sync_address", "Sync address", Text), field(NodeHTTP, "http_address", "HTTP address", Text),
 			field(NodeStatus, "status", "Status", Choice).with(options("active", "removed")), field(NodeCity, "city", "City", Text),
-			field(NodeRaft, "raft_address", "Raft address", Text)}},
+			field(NodeRaft, "raft_address", "Raft address", Text),
+			field(NodeSuffrage, "suffrage", "Suffrage", Choice).with(options("voter", "nonvoter")).with(func(f *Field) { f.Level = levelRelays })}},
 		attentionEntity(),
 		{ID: EntityPurge, Name: "purge", Label: "Purge", Plural: "Purges", Home: HomeHeadOffice, System: true, Title: []string{"territory"}, Fields: []*Field{
 			field(PurgeSite, "site", "Site", Text).with(required).with(indexed), field(PurgeNode, "node", "Node", Integer).with(required),

@@ -160,11 +160,12 @@ func (c *Cluster) settings(m *Member, n int) node.Settings {
 			s.Listen.HTTP = fmt.Sprintf("127.0.0.1:%d", c.opts.HTTPPort+n)
 		}
 	}
-	if m.Role == auth.RoleMaster {
-		s.Listen.Sync, s.Listen.Raft = m.Name+":7400", m.Name+":7401"
-	}
+	s.Listen.Sync, s.Listen.Raft = m.Name+wanSync, m.Name+":7401"
 	return s
 }
+
+// wanSync is the port on the simulated WAN where masters and relays serve.
+const wanSync = ":7400"
 
 // wanHTTP is the port of every node's HTTP API on the simulated WAN.
 const wanHTTP = ":8400"

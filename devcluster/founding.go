@@ -269,7 +269,13 @@ func (c *Cluster) foundBranches(ctx context.Context, places []wansim.Site) error
 }
 
 // AddBranch makes a replica for a site that AddSite has made and waits until it
-// can serve.
-func (c *Cluster) AddBranch(ctx context.Context, name string, place wansim.Site) error {
-	return c.join(ctx, c.add(name, auth.RoleReplica, name, place))
+// can serve. It serves others itself if relay is set, and tries the nodes called
+// via before the masters.
+func (c *Cluster) AddBranch(ctx context.Context, name string, place wansim.Site, relay bool, via ...string) error {
+	m := c.add(name, auth.RoleReplica, name, place)
+	m.settings.Relay = relay
+	for _, name := range via {
+		m.settings.Masters = append(m.settings.Masters, name+wanSync)
+	}
+	return c.join(ctx, m)
 }

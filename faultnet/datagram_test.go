@@ -54,9 +54,7 @@ func TestDatagrams_Sessions(t *testing.T) {
 	}
 	read(t, first, "to one")
 	read(t, second, "to two")
-	if c := p.Counts(); c.Connections != 2 || c.Up.Bytes != 6 {
-		t.Errorf("counted %+v", c)
-	}
+	eventually(t, func() bool { c := p.Counts(); return c.Connections == 2 && c.Up.Bytes == 6 })
 }
 
 func TestDatagrams_LostDuplicatedReordered(t *testing.T) {

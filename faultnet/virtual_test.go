@@ -129,6 +129,7 @@ func TestProxy_Rate(t *testing.T) {
 		write(t, server, "the other way is not narrow")
 		read(t, client, "the other way is not narrow")
 		took(t, start, 2*time.Second)
+		synctest.Wait()
 		if c := p.Counts(); c.Up.Bytes != 21_000 || c.Connections != 1 || c.Open != 1 {
 			t.Errorf("counted %+v", c)
 		}

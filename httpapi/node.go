@@ -81,11 +81,15 @@ type OutboxEntry struct {
 	Ops    []crm.OpText `json:"ops"`
 }
 
-// A Finding is something wrong that a check of the stored files found.
+// A Finding is something wrong that a check of the stored files found. Territory
+// and Bucket say which part of the digest it concerns, if it does: at a replica
+// that is what a repair would fetch again.
 type Finding struct {
-	Kind    string `json:"kind"`
-	Item    string `json:"item"`
-	Message string `json:"message"`
+	Kind      string          `json:"kind"`
+	Item      string          `json:"item"`
+	Message   string          `json:"message"`
+	Territory crm.TerritoryID `json:"territory,omitempty"`
+	Bucket    *byte           `json:"bucket,omitempty"`
 }
 
 // A JoinToken is what lets one new node join; Token is a secret until used.

@@ -125,8 +125,7 @@ func (f *FSM) judgeVotes(e StateEntry) error {
 	if i < 0 || f.marks[i].sum == sum || 2*votes <= len(e.Votes) {
 		return nil
 	}
-	return fmt.Errorf("at raft index %d, rev %d this master's state differs from that of %d masters out of %d: keep the files for diagnosis and let it rejoin empty",
-		e.RaftIndex, e.Rev, votes, len(e.Votes))
+	return fmt.Errorf("%w: at raft index %d, rev %d its state differs from that of %d masters out of %d", errDiverged, e.RaftIndex, e.Rev, votes, len(e.Votes))
 }
 
 // majority returns the commonest accumulator and how many voted for it.

@@ -112,7 +112,7 @@ func (m *Master) prejudge(req crm.Request) error {
 		}
 		mut := req.Mutation(m.node, lineage, named)
 		mut.Seq = crm.Seq(crm.Pending)
-		dec, err := crm.Decide(tx, mut, crm.Env{Rev: head + 1, HLC: crm.NewHLC(m.millis()), Home: crm.HeadOffice, Admin: true, Lineage: lineage})
+		dec, err := crm.Decide(tx, mut, crm.Env{Rev: head + 1, HLC: crm.NewHLC(m.millis()), Home: crm.HeadOffice, Admin: true, Lineage: lineage, Level: m.cfg.Protocol})
 		if err != nil {
 			return err
 		}

@@ -149,10 +149,10 @@ func DecodeEntry(b []byte) (Entry, error) {
 	if len(b) < 5 || len(b) > MaxEntry {
 		return nil, fmt.Errorf("%w: %d bytes", errEntry, len(b))
 	}
-	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, castagnoli) != sum {
-		return nil, fmt.Errorf("%w: checksum", errEntry)
+	if !intact(b) {
+		return nil, fmt.Errorf("%w: %w: checksum", errEntry, errDamaged)
 	}
+	body := b[:len(b)-4]
 	r := reader{b: body[1:]}
 	e := r.entry(body[0])
 	if r.err == nil && len(r.b) > 0 {
@@ -162,6 +162,11 @@ func DecodeEntry(b []byte) (Entry, error) {
 		return nil, r.err
 	}
 	return e, nil
+}
+
+// intact reports whether an encoded entry has the checksum it was given.
+func intact(b []byte) bool {
+	return len(b) > 4 && crc32.Checksum(b[:len(b)-4], castagnoli) == binary.BigEndian.Uint32(b[len(b)-4:])
 }
 
 func (e PushEntry) appendBody(b []byte) []byte {

@@ -50,11 +50,8 @@ func (f *FSM) evaluateEntry(e Entry) (Verdict, error) {
 	case ReportsEntry:
 		return Verdict{}, f.reports(e)
 	case TrimEntry:
-		_, err := f.tx.TrimBelow(e.Rev)
-		if err != nil {
-			return Verdict{}, err
-		}
-		return Verdict{}, f.raise(session.MetaTrimmed, uint64(e.Rev))
+		_, err := session.Trim(f.tx, e.Rev)
+		return Verdict{}, err
 	case FreezeEntry:
 		return f.freeze(e)
 	case BackupEntry:
@@ -202,6 +199,9 @@ func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *memb
 	}
 	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
 		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
+	if env.Level, err = session.LevelIn(f.tx); err != nil {
+		return Decided{}, err
+	}
 	dec, err := f.safeDecide(m, env)
 	if err != nil {
 		return Decided{}, err

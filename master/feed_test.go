@@ -185,7 +185,7 @@ func TestFeed_ResendsWhatWasAskedFor(t *testing.T) {
 		b.until(m.ledger.head())
 		delete(b.base, store.RecordKey{Entity: entityAccount, ID: id}) // a disk error
 		h := b.hello()
-		h.Resend = []crm.TerritoryID{territory(r, "north")}
+		h.ProtoMax, h.Resend = 2, []crm.TerritoryID{territory(r, "north")} // from version 3 on it asks for a repair
 		if _, err := b.dial(m, h); err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ type stubFeed struct {
 func newStubFeed(r *rig, b *branch, h *syncproto.Hello) stubFeed {
 	m := r.masters[0].Master
 	h.Node = crm.NodeID(b.cert.Identity.Node)
-	return stubFeed{session.NewFeed(m.server.Rosters(), b.cert.Identity.Site, h, b.timeline), m}
+	return stubFeed{session.NewFeed(m.server.Rosters(), b.cert.Identity.Site, h, &syncproto.Welcome{Proto: syncproto.MaxVersion, Timeline: b.timeline}), m}
 }
 
 // step reads the next batch as a session would send it.

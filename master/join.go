@@ -24,12 +24,28 @@ const (
 	CodeSiteTaken   crm.Code = "site_has_replica"   // the site has an active replica
 )
 
-// joinLimit bounds a join from its first frame to the answer.
-const joinLimit = 20 * time.Second
+const (
+	// joinLimit bounds a join from its first frame to the answer.
+	joinLimit = 20 * time.Second
+	// joinFlight bounds the way of a join's answer: nobody vouches for the caller.
+	joinFlight = 10 * time.Second
+	// maxJoins is how many connections of nodes that want to join are open at once.
+	maxJoins = 64
+)
 
 // serveJoin lets one node into the cluster, or says why not. Nobody vouches for
 // the caller but its token.
 func (m *Master) serveJoin(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
+	select {
+	case m.joining <- struct{}{}:
+		defer func() { <-m.joining }()
+	default:
+		m.cfg.Metrics.joins.WithLabelValues(string(crm.CodeUnavailable)).Inc()
+		return
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(joinLimit + joinFlight)); err != nil {
+		return
+	}
 	f, err := session.ReceiveFirst(c, conn)
 	if err != nil {
 		m.log.Debug("a joining node said nothing", "from", c.RemoteAddr(), "error", err)
@@ -89,6 +105,7 @@ func (m *Master) join(ctx context.Context, ask *syncproto.Join) (*syncproto.Join
 // A joinPlan is a join that may be granted.
 type joinPlan struct {
 	role    auth.Role
+	votes   bool // of a master
 	site    string
 	node    crm.RecordID
 	request crm.Request
@@ -104,11 +121,14 @@ func (m *Master) planJoin(ask *syncproto.Join) (p joinPlan, err error) {
 		if err := m.checkToken(tok, ask); err != nil {
 			return err
 		}
+		if err := knowsRelays(tx, ask); err != nil {
+			return err
+		}
 		ros, err := m.server.Rosters().At(tx)
 		if err != nil {
 			return err
 		}
-		p.role, p.site = auth.Role(ask.Role), tok.Value(crm.JoinTokenSite).Str()
+		p.role, p.votes, p.site = auth.Role(ask.Role).Joined(), auth.Role(ask.Role) != auth.RoleRelay, tok.Value(crm.JoinTokenSite).Str()
 		if p.node, err = m.place(ros, p.role, p.site); err != nil {
 			return err
 		}
@@ -138,19 +158,29 @@ func (m *Master) checkToken(tok *crm.Record, ask *syncproto.Join) error {
 		return refuse(CodeJoinToken, "the cluster knows no such token; make a new one with `tradepost token create`")
 	}
 	until := tok.Value(crm.JoinTokenUntil).Time()
+	role := auth.Role(ask.Role).Joined()
 	switch {
 	case tok.Value(crm.JoinTokenStatus).Str() != "open":
 		return refuse(CodeJoinUsed, "a node joined with it already; make a new one with `tradepost token create`")
 	case m.now().After(until):
 		return refuse(CodeJoinExpired, fmt.Sprintf("it was good until %s; make a new one with `tradepost token create`", until.Format(time.RFC3339)))
-	case tok.Value(crm.JoinTokenRole).Str() != ask.Role:
+	case tok.Value(crm.JoinTokenRole).Str() != string(role):
 		return refuse(CodeJoinRole, fmt.Sprintf("it is for a %s, and a %s asks", tok.Value(crm.JoinTokenRole).Str(), clip(ask.Role)))
-	case ask.Role == string(auth.RoleMaster) && len(m.cfg.CAKey) == 0:
+	case role == auth.RoleMaster && len(m.cfg.CAKey) == 0:
 		return refuse(crm.CodeForbidden, "this master does not hold the cluster's key; ask another one")
-	case ask.Role == string(auth.RoleMaster) && (ask.Raft == "" || ask.Sync == ""):
+	case role == auth.RoleMaster && (ask.Raft == "" || ask.Sync == ""):
 		return refuse(crm.CodeInvalid, "a master must say under which addresses it is reached for Raft and for sync")
 	}
 	return nil
+}
+
+// knowsRelays refuses a relay while some master does not know of relays.
+func knowsRelays(tx *store.Tx, ask *syncproto.Join) error {
+	level, err := session.LevelIn(tx)
+	if err == nil && auth.Role(ask.Role) == auth.RoleRelay && level < levelRelays {
+		err = &crm.Error{Code: crm.CodeUnavailable, Op: "join", Item: "relay", Message: "not every master knows relays yet; upgrade them all and try again"}
+	}
+	return err
 }
 
 func matches(tok *crm.Record, ask *syncproto.Join) bool {
@@ -190,10 +220,13 @@ func siteTaken(site string, n crm.NodeID) error {
 
 func (p joinPlan) ops(tok *crm.Record, seen crm.Token, ask *syncproto.Join) crm.Request {
 	cells := []crm.Input{
-		{Field: crm.NodeSite, Value: crm.TextValue(p.site)}, {Field: crm.NodeRole, Value: crm.ChoiceValue(ask.Role)},
+		{Field: crm.NodeSite, Value: crm.TextValue(p.site)}, {Field: crm.NodeRole, Value: crm.ChoiceValue(string(p.role))},
 		{Field: crm.NodeSync, Value: crm.TextValue(ask.Sync)}, {Field: crm.NodeHTTP, Value: crm.TextValue(ask.HTTP)},
 		{Field: crm.NodeStatus, Value: crm.ChoiceValue("active")}, {Field: crm.NodeCity, Value: crm.TextValue(ask.City)},
 		{Field: crm.NodeRaft, Value: crm.TextValue(ask.Raft)},
+	}
+	if !p.votes {
+		cells = append(cells, crm.Input{Field: crm.NodeSuffrage, Value: crm.ChoiceValue("nonvoter")})
 	}
 	return crm.Request{Actor: "join:" + ask.TokenID, Intent: "node.join",
 		Guards: []crm.Guard{{Kind: crm.GuardEquals, Entity: crm.EntityJoinToken, Record: tok.ID, Field: crm.JoinTokenStatus, Value: crm.ChoiceValue("open")}},
@@ -234,7 +267,7 @@ func (m *Master) joined(p joinPlan, ask *syncproto.Join) (*syncproto.Joined, err
 			return err
 		}
 		leader, _, _ := m.ledger.leader()
-		out.Masters = ros.Masters(nodeOf(leader))
+		out.Masters = ros.Hosts(nodeOf(leader), out.Node)
 		return nil
 	})
 	if err != nil {

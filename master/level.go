@@ -14,6 +14,9 @@ import (
 // their Timeline: every voter decodes version 2.
 const levelTimelines = 2
 
+// levelRelays is the level from which on a master may be kept from voting.
+const levelRelays = 3
+
 // levelBackups is the level from which on backups are announced.
 const levelBackups = 2
 

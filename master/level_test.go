@@ -167,7 +167,7 @@ func TestFSM_HaltsAtALevelItDoesNotKnow(t *testing.T) {
 func TestLevel_WaitsForEveryMaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		speaks := map[int]uint16{1: 1, 2: 1, 3: 1}
-		r := newRig(t, 3, func(n int, c *Config) { c.Protocol = speaks[n] })
+		r := newRig(t, 3, func(n int, c *Config) { c.LogStore, c.Protocol = "bbolt", speaks[n] })
 		again := func(n int, version uint16) {
 			m := r.masters[n-1]
 			if !m.dead {

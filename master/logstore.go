@@ -26,12 +26,18 @@ type logStore interface {
 
 // openLogStore opens the kind of log that cfg asks for in dir.
 func openLogStore(cfg ledgerConfig, dir string) (logStore, error) {
+	if cfg.OpenLog != nil {
+		return cfg.OpenLog(dir)
+	}
 	switch cfg.Log {
 	case logWAL:
 		if err := finishRotation(dir); err != nil {
 			return nil, err
 		}
 		w, err := wal.Open(dir, wal.WithLogger(newRaftLogger(cfg.Logger)))
+		if errors.Is(err, wal.ErrCorrupt) {
+			return nil, fmt.Errorf("open raft log %s: %w: %w", dir, errDamaged, err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open raft log %s: %w", dir, err)
 		}
@@ -231,30 +237,6 @@ func decodeLog(index uint64, v []byte, log *raft.Log) error {
 	return nil
 }
 
-// A watchedLog times the writes of a log store and reports stalls.
-type watchedLog struct {
-	logStore
-	watch *watchdog
-	cfg   ledgerConfig
-}
-
-func (w *watchedLog) StoreLog(log *raft.Log) error { return w.StoreLogs([]*raft.Log{log}) }
-
-func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
-	defer w.watch.watch("an append to the raft log")()
-	start := w.cfg.Now()
-	err := w.logStore.StoreLogs(logs)
-	if observe := w.cfg.Observe.Append; observe != nil {
-		observe(w.cfg.Now().Sub(start))
-	}
-	return err
-}
-
-func (w *watchedLog) DeleteRange(low, high uint64) error {
-	defer w.watch.watch("a truncation of the raft log")()
-	return w.logStore.DeleteRange(low, high)
-}
-
 // Names that hashicorp/raft gives its variables.
 const (
 	keyVoteTerm      = "LastVoteTerm"
@@ -266,6 +248,7 @@ const (
 // (hashicorp/raft issue 661).
 type voteStore struct {
 	raft.StableStore
+	watch *watchdog
 
 	mu   sync.Mutex // protects term
 	term uint64     // of the vote whose candidate Raft is about to set
@@ -274,6 +257,7 @@ type voteStore struct {
 // SetUint64 keeps the term of a vote for the Set of its candidate.
 func (s *voteStore) SetUint64(key []byte, val uint64) error {
 	if string(key) != keyVoteTerm {
+		defer s.watch.watch("a write of Raft's term")()
 		return s.StableStore.SetUint64(key, val)
 	}
 	s.mu.Lock()
@@ -289,6 +273,7 @@ func (s *voteStore) Set(key, val []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.watch.watch("a write of Raft's vote")()
 	return s.StableStore.Set(key, append(indexKey(s.term), val...))
 }
 

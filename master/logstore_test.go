@@ -159,7 +159,7 @@ func TestVoteStore_VotesInOneStep(t *testing.T) {
 		if term, who := read(); term != 0 || who != "" {
 			t.Errorf("before any vote: %d for %q", term, who)
 		}
-		s := &voteStore{StableStore: log}
+		s := &voteStore{StableStore: log, watch: &watchdog{after: time.Minute}}
 		if err := errors.Join(s.SetUint64([]byte(keyVoteTerm), 4), s.Set([]byte(keyVoteCandidate), []byte("m2:7400"))); err != nil {
 			t.Fatal(err)
 		}
@@ -200,10 +200,10 @@ func TestWatchdog_EndsAProcessWhoseDiskStalls(t *testing.T) {
 			return len(fatal)
 		}
 		disk := stuckDisk{memoryLog{raft.NewInmemStore()}, make(chan struct{})}
-		log := &watchedLog{disk, w, ledgerConfig{}.withDefaults()}
+		log := &guardedLog{logStore: disk, watch: w, cfg: ledgerConfig{}.withDefaults(), applied: func() position { return position{} }, leads: func() bool { return false }, fatal: w.fatal}
 		var writing sync.WaitGroup
 		writing.Go(func() {
-			if err := log.StoreLog(someLogs(1, 1)[0]); err != nil {
+			if err := log.StoreLog(&raft.Log{Index: 1, Type: raft.LogNoop}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -217,7 +217,7 @@ func TestWatchdog_EndsAProcessWhoseDiskStalls(t *testing.T) {
 		}
 		close(disk.released)
 		writing.Wait()
-		if err := errors.Join(log.StoreLogs(someLogs(2, 3)), log.DeleteRange(1, 2)); err != nil {
+		if err := errors.Join(log.StoreLog(&raft.Log{Index: 2, Type: raft.LogNoop}), log.DeleteRange(1, 1)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

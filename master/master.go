@@ -49,11 +49,12 @@ type Config struct {
 	Protocol uint16         // the newest version to speak and to activate; default syncproto.MaxVersion
 	Gossip   *gossip.Config // nil: this master does not gossip
 
-	Now     func() time.Time // default time.Now
-	Rand    io.Reader        // default crypto/rand
-	Logger  *slog.Logger     // default: silent
-	Metrics *Metrics         // default: registered nowhere
-	Fatal   func(error)      // default: ends Run; must end the process: the master has stopped to keep its files
+	Now     func() time.Time    // default time.Now
+	Rand    io.Reader           // default crypto/rand
+	Logger  *slog.Logger        // default: silent
+	Metrics *Metrics            // default: registered nowhere
+	tune    func(*ledgerConfig) // nil; tests put faults under the ledger
+	Fatal   func(error)         // default: ends Run; must end the process: the master has stopped to keep its files
 }
 
 func (c Config) withDefaults() Config {
@@ -110,8 +111,9 @@ type Master struct {
 	reports reports
 	changes store.Subscribers
 	lag     lag
-	failed  chan error // capacity 1: why the ledger stopped
-	randMu  sync.Mutex // protects cfg.Rand
+	joining chan struct{} // holds a token for each open connection of a node that wants to join
+	failed  chan error    // capacity 1: why the ledger stopped
+	randMu  sync.Mutex    // protects cfg.Rand
 }
 
 // Open opens the files, starts Raft and listens on both ports. Nothing is
@@ -122,7 +124,7 @@ func Open(cfg Config) (*Master, error) {
 	}
 	cfg = cfg.withDefaults()
 	m := &Master{cfg: cfg, id: cfg.Node.Identity, node: crm.NodeID(cfg.Node.Identity.Node), log: cfg.Logger,
-		clock: &syncproto.Clock{Now: cfg.Now}, failed: make(chan error, 1)}
+		clock: &syncproto.Clock{Now: cfg.Now}, joining: make(chan struct{}, maxJoins), failed: make(chan error, 1)}
 	m.author, m.links = newAuthor(m), newLinks(m)
 	if err := m.open(); err != nil {
 		return nil, fmt.Errorf("open master: %w", errors.Join(err, m.Close()))
@@ -131,7 +133,7 @@ func Open(cfg Config) (*Master, error) {
 }
 
 func (m *Master) open() (err error) {
-	m.tls = auth.JoinServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNSync, auth.ALPNJoin)
+	m.tls = auth.JoinServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNSync, auth.ALPNLink, auth.ALPNJoin)
 	if m.lis, err = m.cfg.Listen(ListenSync); err != nil {
 		return fmt.Errorf("listen for replicas at %s: %w", m.cfg.SyncAddress, err)
 	}
@@ -154,13 +156,13 @@ func (m *Master) sessionConfig() session.Config {
 			id, _, self := m.ledger.leader()
 			return nodeOf(id), self
 		},
-		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
+		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
 		Observe: m.cfg.Metrics.sessions(),
 	}
 }
 
 func (m *Master) ledgerConfig() ledgerConfig {
-	return ledgerConfig{
+	cfg := ledgerConfig{
 		Dir: m.cfg.Dir, ID: serverID(m.node), Address: m.cfg.RaftAddress,
 		Listen: func() (net.Listener, error) { return m.cfg.Listen(ListenRaft) }, Dial: m.cfg.Dial,
 		Server: auth.ServerTLS(m.cfg.Node, m.cfg.CA.Cert, m.cfg.Now, auth.ALPNRaft),
@@ -168,6 +170,10 @@ func (m *Master) ledgerConfig() ledgerConfig {
 		Preset: preset(m.cfg.Preset), Log: logKind(m.cfg.LogStore), Protocol: m.cfg.Protocol, Now: m.cfg.Now, Logger: m.log,
 		Fatal: m.fatal, Observe: m.cfg.Metrics.observer(),
 	}
+	if m.cfg.tune != nil {
+		m.cfg.tune(&cfg)
+	}
+	return cfg
 }
 
 // fatal ends Run, and the process if Config.Fatal does.
@@ -234,64 +240,34 @@ func (m *Master) Close() error {
 	return errors.Join(errs...)
 }
 
-// strangers is how many connections may be in their handshake at once.
-const strangers = 256
-
 // accept serves connections to the sync port until ctx ends, and then waits for
 // them.
 func (m *Master) accept(ctx context.Context) error {
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	stop := context.AfterFunc(ctx, func() { m.lis.Close() })
-	defer stop()
-	room := make(chan struct{}, strangers)
-	for {
-		raw, err := m.lis.Accept()
-		if err != nil {
-			return fmt.Errorf("accept replicas: %w", err)
-		}
-		select {
-		case room <- struct{}{}:
-		case <-ctx.Done():
-			return raw.Close()
-		}
-		serving.Go(func() { m.serve(ctx, raw, func() { <-room }) })
-	}
+	return session.Door{TLS: m.tls, Protocol: m.cfg.Protocol, Serve: m.serve, Failed: func(from net.Addr, err error) {
+		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
+		m.log.Debug("a handshake failed", "from", from, "error", err)
+	}}.Accept(ctx, m.lis)
 }
 
 // serve gives a connection to whom its certificate and protocol call for.
-func (m *Master) serve(ctx context.Context, raw net.Conn, shaken func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c := tls.Server(raw, m.tls)
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
-	defer c.Close()
-
-	err := m.shake(ctx, c)
-	shaken()
-	if err != nil {
-		m.cfg.Metrics.handshakes.WithLabelValues("failed").Inc()
-		m.log.Debug("a handshake failed", "from", raw.RemoteAddr(), "error", err)
-		return
-	}
+func (m *Master) serve(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) {
 	state := c.ConnectionState()
-	conn := m.newConn(c)
-	defer conn.Close()
 	if state.NegotiatedProtocol == auth.ALPNJoin {
 		m.serveJoin(ctx, c, conn)
 		return
 	}
 	id, err := auth.PeerIdentity(state)
-	if err != nil {
-		m.log.Debug("a peer has no identity", "from", raw.RemoteAddr(), "error", err)
-		return
-	}
-	if id.Role == auth.RoleMaster {
+	switch {
+	case err != nil:
+		m.log.Debug("a peer has no identity", "from", c.RemoteAddr(), "error", err)
+	case id.Role == auth.RoleMaster:
 		m.serveMaster(ctx, conn, id)
-		return
+	case state.NegotiatedProtocol == auth.ALPNLink:
+		err := m.server.ServeRelay(ctx, conn, id, upstream{m})
+		m.log.Debug("a relay hung up", "node", id.Node, "error", err)
+	default:
+		m.server.Serve(ctx, c, conn, id)
 	}
-	m.server.Serve(ctx, c, conn, id)
 }
 
 // newConn returns a Conn that offers no newer version than this master speaks.
@@ -299,12 +275,6 @@ func (m *Master) newConn(c net.Conn) *syncproto.Conn {
 	conn := syncproto.NewConn(c)
 	conn.Limit(m.cfg.Protocol)
 	return conn
-}
-
-func (m *Master) shake(ctx context.Context, c *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	return c.HandshakeContext(ctx)
 }
 
 // standing reads where a node stands.

@@ -254,12 +254,12 @@ func (m *Master) removable(n crm.NodeID) (session.NodeFacts, error) {
 	}
 	others := 0
 	for _, o := range s.Roster.Nodes {
-		if o.Role == auth.RoleMaster && o.Active && o.Node != n {
+		if o.Role == auth.RoleMaster && o.Active && o.Votes && o.Node != n {
 			others++
 		}
 	}
-	if s.Facts.Role == auth.RoleMaster && others == 0 {
-		return session.NodeFacts{}, &crm.Error{Code: crm.CodeForbidden, Op: "remove node", Item: item, Message: "it is the only master; let another one join first"}
+	if s.Facts.Role == auth.RoleMaster && s.Facts.Votes && others == 0 {
+		return session.NodeFacts{}, &crm.Error{Code: crm.CodeForbidden, Op: "remove node", Item: item, Message: "it is the only master that votes; let another one join first, or promote a relay"}
 	}
 	return s.Facts, nil
 }
@@ -378,11 +378,21 @@ func (m *Master) expel(ctx context.Context, n crm.NodeID) error {
 	return m.ledger.removeServer(ctx, serverID(n))
 }
 
-// seat takes the next step towards making a master a voter at its address, and
-// reports whether there was one.
+// seat takes the next step towards making a master a voter at its address, or a
+// follower that never votes, and reports whether there was one.
 func (m *Master) seat(ctx context.Context, n session.NodeFacts, now raft.Server) (done bool, err error) {
 	switch {
+	case !n.Votes && now.ID != "" && now.Suffrage != raft.Voter && string(now.Address) == n.Raft:
+		return false, nil
+	case !n.Votes && now.ID != "" && now.Suffrage != raft.Voter:
+		m.log.Info("a relay moved", "node", n.Node, "address", n.Raft)
+		return true, m.ledger.addNonvoter(ctx, serverID(n.Node), n.Raft)
 	case now.ID == "":
+		ask, cancel := context.WithTimeout(ctx, 2*memberEvery)
+		defer cancel()
+		if _, err := m.askMaster(ask, n.Node); err != nil {
+			return false, nil // it does not run yet, and may be fetching the records; see Seed
+		}
 		m.log.Info("a master begins to follow", "node", n.Node, "address", n.Raft)
 		return true, m.ledger.addNonvoter(ctx, serverID(n.Node), n.Raft)
 	case now.Suffrage == raft.Voter && string(now.Address) != n.Raft:

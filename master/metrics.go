@@ -26,7 +26,7 @@ type Metrics struct {
 	lagSeconds, lagEntries, appliedIndex prometheus.Gauge
 	connected                            prometheus.Gauge
 	peerLag                              *prometheus.GaugeVec
-	bytes, items                         *prometheus.CounterVec
+	bytes, items, refused                *prometheus.CounterVec
 	ack, rtt                             *prometheus.HistogramVec
 	handshakes, conflicts                *prometheus.CounterVec
 	unresolved                           prometheus.Gauge
@@ -34,6 +34,8 @@ type Metrics struct {
 	members                              *prometheus.GaugeVec
 	health, backup                       prometheus.Gauge
 	joins                                *prometheus.CounterVec
+	verified, distrusted                 prometheus.Counter
+	repairs                              *prometheus.CounterVec
 }
 
 // NewMetrics makes the collectors and registers them with reg; nil registers
@@ -61,9 +63,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		peerLag:       gauges("replication_peer_lag_entries", "Revs between this master's head and a replica's Cursor.", "peer_site"),
 		bytes:         counters("replication_bytes_total", "Compressed bytes of sessions, without TLS.", "peer_site", "dir"),
 		items:         counters("replication_items_total", "Records sent to replicas.", "kind"),
+		refused:       counters("replication_refused_total", "Replicas refused, and frames of theirs that were, by the code of the reason.", "reason"),
 		ack:           histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
 		rtt:           histograms("wan_rtt_seconds", "Round trips to other sites.", "peer_site", "proto"),
 		handshakes:    attempts.MustCurryWith(prometheus.Labels{"method": "sync"}),
+		repairs:       counters("replication_repairs_total", "Repairs that replicas asked for, answered, and territories refused in them.", "result"),
 		joins:         attempts.MustCurryWith(prometheus.Labels{"method": "join"}),
 		conflicts:     counters("conflicts_total", "Edits that met another one, by what became of them.", "entity", "rule"),
 		unresolved:    gauge("conflict_unresolved", "Entries of the attention list that wait for a person."),
@@ -71,13 +75,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		frozen:        counter("nodes_frozen_total", "Nodes whose history was found to have forked."),
 		panicked:      counter("decisions_panicked_total", "Edits rejected because judging them failed."),
 		members:       gauges("gossip_members", "Nodes that gossip knows.", "state"),
+		verified:      counter("raft_log_verified_total", "Ranges of the Raft log that were read back and are as the leader wrote them."),
+		distrusted:    counter("files_distrusted_total", "Times this master found its files damaged or different from the others', and stopped."),
 		backup:        gauge("backup_timestamp_seconds", "When the last announced backup was taken, in Unix seconds; 0: never."),
 		health:        gauge("gossip_health_score", "How badly this node keeps up with gossip; 0 is well."),
 	}
 	if reg != nil {
 		reg.MustRegister(attempts, m.isLeader, m.hasLeader, m.term, m.leaderChanges, m.decided, m.applied, m.appended, m.snapshot, m.commit, m.batch,
-			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.ack, m.rtt,
-			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.backup)
+			m.size, m.freePages, m.openReads, m.lagSeconds, m.lagEntries, m.appliedIndex, m.connected, m.peerLag, m.bytes, m.items, m.refused, m.ack, m.rtt,
+			m.conflicts, m.unresolved, m.mismatch, m.frozen, m.panicked, m.members, m.health, m.backup, m.repairs, m.verified, m.distrusted)
 	}
 	return m
 }
@@ -99,6 +105,7 @@ func (m *Metrics) observer() observer {
 		},
 		Panicked: func(crm.NodeID, crm.Seq, any) { m.panicked.Inc() },
 		Diverged: func(uint64, []StateVote) { m.mismatch.Inc() },
+		Verified: m.verified.Inc, Distrusted: func(error) { m.distrusted.Inc() },
 	}
 }
 
@@ -107,9 +114,11 @@ func (m *Metrics) sessions() session.Observer {
 	return session.Observer{
 		Handshake: func(answer syncproto.Kind) { m.handshakes.WithLabelValues(answer.String()).Inc() },
 		Batch:     m.sent,
+		Refused:   func(reason crm.Code) { m.refused.WithLabelValues(string(reason)).Inc() },
 		RTT: func(site string, rtt time.Duration) {
 			m.rtt.WithLabelValues(site, "sync").Observe(rtt.Seconds())
 		},
+		Repair: func(what string) { m.repairs.WithLabelValues(what).Inc() },
 		Bytes: func(site string, in, out int64) {
 			m.bytes.WithLabelValues(site, "in").Add(float64(in))
 			m.bytes.WithLabelValues(site, "out").Add(float64(out))

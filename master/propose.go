@@ -65,9 +65,13 @@ func (l *ledger) outcome(op string, err error) error {
 		return &crm.Error{Code: crm.CodeUnavailable, Op: op, Message: "the leader is overloaded; nothing was changed", Err: err}
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, errHalted),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &crm.Error{Code: crm.CodeTimeout, Op: op, Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
+		return unknown(op, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)
+}
+
+func unknown(op string, err error) error {
+	return &crm.Error{Code: crm.CodeTimeout, Op: op, Message: "it may yet be decided", Err: errors.Join(errUnknown, err)}
 }
 
 // propose puts e into the Raft log and returns what was decided, one Decided
@@ -84,7 +88,11 @@ func (l *ledger) propose(ctx context.Context, e Entry) ([]Decided, uint64, error
 	start := l.cfg.Now()
 	f, err := await(ctx, l, func() raft.ApplyFuture { return l.raft.Apply(b, proposeTimeout) })
 	if err != nil {
-		return nil, 0, l.outcome("propose entry", err)
+		err = l.outcome("propose entry", err)
+		if _, told := errors.AsType[*crm.Error](err); !told {
+			err = unknown("propose entry", err) // an append that failed may be on the disk, and decided after a restart
+		}
+		return nil, 0, err
 	}
 	v := f.Response().(Verdict)
 	if observe := l.cfg.Observe.Decided; observe != nil {
@@ -101,15 +109,16 @@ func (l *ledger) propose(ctx context.Context, e Entry) ([]Decided, uint64, error
 // a read of db that follows is linearizable.
 //
 // Simple version: read the commit index, make sure that a majority still
-// follows us, wait for the index. A new leader does not know how far its
-// predecessor had committed until an entry of its own term is; hence the
-// barrier.
+// follows us, wait for the index. Two things are missing from it. A new leader
+// does not know how far its predecessor had committed until an entry of its own
+// term is; hence the barrier. And the index may be a follower's, which lags, if
+// this master is elected between the two steps; hence both must be of one term.
 func (l *ledger) verify(ctx context.Context) error {
-	at, err := l.commitIndex(ctx)
+	term, at, err := l.commitIndex(ctx)
 	if err != nil {
 		return l.outcome("verify leader", err)
 	}
-	if _, err := await(ctx, l, l.raft.VerifyLeader); err != nil {
+	if err := l.confirm(ctx, term); err != nil {
 		return l.outcome("verify leader", err)
 	}
 	at, err = l.lastForFSM(at)
@@ -119,15 +128,26 @@ func (l *ledger) verify(ctx context.Context) error {
 	return l.fsm.wait(ctx, fmt.Sprintf("raft index %d", at), func(p published) bool { return p.at.index >= at })
 }
 
-// commitIndex returns a commit index of the current term.
-func (l *ledger) commitIndex(ctx context.Context) (uint64, error) {
-	term, at := l.raft.CurrentTerm(), l.raft.CommitIndex()
+// commitIndex returns a term and a commit index of it.
+func (l *ledger) commitIndex(ctx context.Context) (term, at uint64, err error) {
+	term, at = l.raft.CurrentTerm(), l.raft.CommitIndex()
 	var last raft.Log
 	if err := l.log.GetLog(at, &last); err == nil && last.Term == term {
-		return at, nil
+		return term, at, nil
 	}
-	_, err := await(ctx, l, func() raft.Future { return l.raft.Barrier(proposeTimeout) })
-	return l.raft.CommitIndex(), err
+	_, err = await(ctx, l, func() raft.Future { return l.raft.Barrier(proposeTimeout) })
+	return term, l.raft.CommitIndex(), err
+}
+
+// confirm returns nil if this master led in that term since it was called.
+func (l *ledger) confirm(ctx context.Context, term uint64) error {
+	if _, err := await(ctx, l, l.raft.VerifyLeader); err != nil {
+		return err
+	}
+	if l.raft.CurrentTerm() != term {
+		return raft.ErrNotLeader
+	}
+	return nil
 }
 
 // lastForFSM returns the last index up to at whose entry reaches the FSM; Raft

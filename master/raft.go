@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -65,6 +66,8 @@ type ledgerConfig struct {
 	Memory   *raft.InmemStore                                         // of logMemory: kept over a restart in a test; nil: a fresh one
 	Now      func() time.Time                                         // nil: time.Now; stamps nothing, measures only
 	Logger   *slog.Logger                                             // nil: discards
+	OpenLog  func(dir string) (logStore, error)                       // nil: opens the log of kind Log; tests put a disk under it
+	Tune     func(*raft.Config)                                       // nil: leaves Raft's timings as the preset has them
 	Fatal    func(error)                                              // must end the process; called at most once
 	Observe  observer                                                 //
 
@@ -89,6 +92,15 @@ type observer struct {
 	Frozen   func(node crm.NodeID, reason string)         // a node was frozen or, with "", thawed
 	Panicked func(node crm.NodeID, seq crm.Seq, what any) // a decision that panicked and was rejected
 	Diverged func(raftIndex uint64, votes []StateVote)    // masters disagree about the state at a mark
+
+	Verified   func()             // a range of the Raft log is as the leader wrote it
+	Distrusted func(reason error) // this master's files are damaged or differ from the others'
+}
+
+func (o observer) verified() {
+	if o.Verified != nil {
+		o.Verified()
+	}
 }
 
 // A ledger is one master's share in the decisions: the Raft log, the decided
@@ -99,6 +111,8 @@ type ledger struct {
 	log     logStore
 	fsm     *fsm
 	stream  *stream
+	trans   *transport
+	seeds   *seedStore
 	raft    *raft.Raft
 	watch   *watchdog
 	observe *raft.Observer
@@ -107,7 +121,9 @@ type ledger struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
-	fatalOnce sync.Once
+	opened    chan struct{} // closed when Raft runs
+	stopped   atomic.Bool   // Fatal is called or about to be
+	noted     atomic.Bool   // these files are not to be used again
 
 	mu        sync.Mutex     // protects the rest
 	proposals sync.WaitGroup // calls of Raft that wait for an answer
@@ -184,6 +200,9 @@ func (cfg ledgerConfig) raftConfig() *raft.Config {
 	c.NoLegacyTelemetry = true
 	c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = cfg.TrailingLogs, cfg.SnapshotThreshold, cfg.SnapshotInterval
 	c.Logger = newRaftLogger(cfg.Logger)
+	if cfg.Tune != nil {
+		cfg.Tune(c)
+	}
 	return c
 }
 
@@ -194,14 +213,17 @@ func openLedger(cfg ledgerConfig) (*ledger, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &ledger{cfg: cfg, closing: make(chan struct{}), elected: make(chan struct{}), leading: make(chan raft.Observation, 16)}
+	l := &ledger{cfg: cfg, closing: make(chan struct{}), elected: make(chan struct{}), opened: make(chan struct{}), leading: make(chan raft.Observation, 16)}
 	if err := l.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open ledger: %w", err), l.close())
+		return nil, errors.Join(fmt.Errorf("open ledger: %w", l.advise(err)), l.close())
 	}
 	return l, nil
 }
 
 func (l *ledger) open() error {
+	if err := l.refuseDistrusted(); err != nil {
+		return err
+	}
 	dir := filepath.Join(l.cfg.Dir, "raft")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -214,25 +236,20 @@ func (l *ledger) open() error {
 	if l.fsm, err = newFSM(l.cfg, l.data, l.watch, l.fatal); err != nil {
 		return err
 	}
-	if l.log, err = openLogStore(l.cfg, dir); err != nil {
+	l.seeds = newSeedStore(l.cfg.Dir, l.data)
+	log, err := openLogStore(l.cfg, dir)
+	if err != nil {
 		return err
 	}
-	if err := l.dropStaleLog(); err != nil {
+	l.log = &sealedLog{logStore: log}
+	at := l.fsm.published().at
+	if err := finishInstall(l.cfg.Dir, l.log, at); err != nil {
+		return err
+	}
+	if err := checkLog(l.log, at); err != nil {
 		return err
 	}
 	return l.startRaft()
-}
-
-// dropStaleLog finishes what a crash between the installation of a snapshot and
-// the truncation of the log left undone: no entry could be appended behind it.
-func (l *ledger) dropStaleLog() error {
-	first, err1 := l.log.FirstIndex()
-	last, err2 := l.log.LastIndex()
-	if err := errors.Join(err1, err2); err != nil || last == 0 || last >= l.fsm.published().at.index {
-		return err
-	}
-	l.cfg.Logger.Info("the raft log ends before the installed snapshot and is dropped", "last", last)
-	return l.log.DeleteRange(first, last)
 }
 
 func (l *ledger) startRaft() error {
@@ -240,37 +257,30 @@ func (l *ledger) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("listen for masters at %s: %w", l.cfg.Address, err)
 	}
-	l.stream = newStream(l.cfg, lis, &calls{vote: l.vote, log: l.logFor, timeline: l.timeline})
+	l.stream = newStream(l.cfg, lis, &calls{vote: l.vote, seed: l.giveSeed, log: l.logFor, timeline: l.timeline})
 	config := l.cfg.raftConfig()
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	l.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: config.Logger,
 	})
-	cache, err := raft.NewLogCache(256, &watchedLog{l.log, l.watch, l.cfg})
+	l.log = newVerifiedLog(l.log, l.trans.leads, l.cfg.Observe.verified, l.fatal)
+	log := &guardedLog{logStore: l.log, cfg: l.cfg, watch: l.watch, applied: func() position { return l.fsm.published().at }, leads: l.trans.leads, fatal: l.fatal}
+	cache, err := raft.NewLogCache(256, log)
 	if err != nil {
 		return err
 	}
 	snaps := &snapshots{fsm: l.fsm, dir: l.cfg.Dir, observe: l.cfg.Observe}
-	l.raft, err = raft.NewRaft(config, l.fsm, cache, &voteStore{StableStore: l.log}, snaps, trans)
+	l.raft, err = raft.NewRaft(config, &installer{l.fsm, snaps, log}, cache, &voteStore{StableStore: l.log, watch: l.watch}, snaps, l.trans)
 	if err != nil {
-		return errors.Join(err, trans.Close())
+		return errors.Join(err, l.trans.Close())
 	}
+	l.trans.raft.Store(l.raft)
 	l.observe = raft.NewObserver(l.leading, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
 		return ok
 	})
 	l.raft.RegisterObserver(l.observe)
+	close(l.opened)
 	return nil
-}
-
-// fatal reports a failure after which this master must not go on. It does not
-// wait for anything, so it may be called under a lock.
-func (l *ledger) fatal(err error) {
-	l.fatalOnce.Do(func() {
-		l.cfg.Logger.Error("this master stops and keeps its files", "error", err)
-		if l.cfg.Fatal != nil {
-			l.cfg.Fatal(err)
-		}
-	})
 }
 
 // run commits what is evaluated, compares this master with the others and tells
@@ -312,6 +322,9 @@ func (l *ledger) shutDown() error {
 	}
 	if l.log != nil {
 		errs = append(errs, l.log.Close())
+	}
+	if l.seeds != nil {
+		l.seeds.drop()
 	}
 	if l.data != nil {
 		errs = append(errs, l.data.Close())

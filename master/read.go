@@ -39,7 +39,7 @@ func (m *Master) Read(ctx context.Context, d crm.Demand, fn func(*store.Reader) 
 		}
 		return fn(r)
 	})
-	return f, err
+	return f, m.met(err)
 }
 
 // meet waits until what is committed here satisfies the demand.

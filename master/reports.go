@@ -12,6 +12,7 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 const (
@@ -19,7 +20,8 @@ const (
 	// replicas are. They are hints, so they may be lost.
 	reportEvery = 30 * time.Second
 	// reportAge is the oldest report worth logging: another master may know better.
-	reportAge = time.Minute
+	// It leaves time for a report to come up through relays and a follower.
+	reportAge = 2 * time.Minute
 	// trimEvery is the time between two looks at what nobody needs any more.
 	trimEvery = time.Hour
 	// silentAfter is when a replica is no longer waited for: its base is sent whole
@@ -29,9 +31,8 @@ const (
 	reportsPerEntry = 4096
 )
 
-// reports collects how far replicas say they are until the leader logs it. The
-// Applied frames of a follower's sessions reach the leader with their next
-// Hello only.
+// reports collects how far replicas say they are until the leader logs it, or a
+// follower tells the leader.
 type reports struct {
 	mu      sync.Mutex // protects pending
 	pending map[crm.NodeID]NodeReport
@@ -42,6 +43,9 @@ func (r *reports) note(n crm.NodeID, cursor, lowBase crm.Rev, now int64) {
 	defer r.mu.Unlock()
 	if r.pending == nil {
 		r.pending = map[crm.NodeID]NodeReport{}
+	}
+	if r.pending[n].SeenMillis > now {
+		return // it came by a longer way than a newer one
 	}
 	r.pending[n] = NodeReport{Node: n, Cursor: cursor, LowBase: lowBase, SeenMillis: now}
 }
@@ -71,13 +75,55 @@ func (m *Master) reportLoop(ctx context.Context) error {
 		}
 		m.noteSessions()
 		list := m.reports.take(m.now().Add(-reportAge).UnixMilli())
-		if _, _, self := m.ledger.leader(); !self || len(list) == 0 {
-			return
-		}
-		if _, _, err := m.ledger.propose(ctx, ReportsEntry{Reports: list}); err != nil {
+		if err := m.report(ctx, list); err != nil {
 			m.log.Debug("reports of replicas were not logged", "error", err)
 		}
 	})
+}
+
+// report logs reports, or tells the leader.
+func (m *Master) report(ctx context.Context, list []NodeReport) error {
+	leader, _, self := m.ledger.leader()
+	switch {
+	case len(list) == 0:
+		return nil
+	case !self && leader == "":
+		return session.NoLeader("report")
+	case !self:
+		return m.links.to(nodeOf(leader)).Report(ctx, reportsOf(list))
+	}
+	list, err := m.news(list)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	_, _, err = m.ledger.propose(ctx, ReportsEntry{Reports: list})
+	return err
+}
+
+func reportsOf(list []NodeReport) []syncproto.Report {
+	out := make([]syncproto.Report, 0, len(list))
+	for _, r := range list {
+		out = append(out, syncproto.Report(r))
+	}
+	return out
+}
+
+// news leaves out what is older than what is logged: a node may have told more
+// elsewhere, and a report of before would hide what it still refers to.
+func (m *Master) news(list []NodeReport) (out []NodeReport, err error) {
+	err = m.ledger.db().View(func(tx *store.Tx) error {
+		for _, r := range list {
+			st, _, err := tx.Node(r.Node)
+			if err != nil {
+				return err
+			}
+			if r.SeenMillis >= st.SeenMillis {
+				out = append(out, r)
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // noteSessions reports the replicas that have nothing new to say but live.
@@ -119,7 +165,11 @@ func (m *Master) trim(ctx context.Context) error {
 		if trimmed, err = session.TrimmedIn(tx); err != nil {
 			return err
 		}
-		low, err = m.watermark(tx)
+		ros, err := m.server.Rosters().At(tx)
+		if err != nil {
+			return err
+		}
+		low, err = Watermark(tx, ros, m.now())
 		return err
 	})
 	if err != nil || low <= trimmed {
@@ -130,20 +180,17 @@ func (m *Master) trim(ctx context.Context) error {
 	return err
 }
 
-// watermark returns the highest Rev at or below which no replica needs
+// Watermark returns the highest Rev at or below which no replica needs
 // tombstones or markers: the least of what any active replica that was ever
 // admitted has applied, or may still refer to. One that bootstraps holds it at
-// 0, because records it has staged may be deleted meanwhile.
-func (m *Master) watermark(tx *store.Tx) (crm.Rev, error) {
-	ros, err := m.server.Rosters().At(tx)
-	if err != nil {
-		return 0, err
-	}
+// 0, because records it has staged may be deleted meanwhile; one that was silent
+// for long before now is not waited for.
+func Watermark(tx *store.Tx, ros *session.Roster, now time.Time) (crm.Rev, error) {
 	low, err := tx.Rev()
 	if err != nil {
 		return 0, err
 	}
-	longAgo := m.now().Add(-silentAfter).UnixMilli()
+	longAgo := now.Add(-silentAfter).UnixMilli()
 	for _, n := range ros.Nodes {
 		if !n.Active || n.Role != auth.RoleReplica {
 			continue

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,7 @@ type rig struct {
 	ca      *auth.CA
 	masters []*rigMaster
 	edit    func(n int, c *Config)
+	mayFail bool // a master may stop by itself
 }
 
 // A rigMaster is one master with what survives its process.
@@ -65,6 +67,8 @@ type rigMaster struct {
 	cert *auth.Node
 	dead bool
 	stop func()
+
+	crashed atomic.Bool // its ports were closed under it
 }
 
 var rigCities = []string{"Frankfurt", "Paris", "Amsterdam"}
@@ -113,6 +117,7 @@ func (r *rig) start(m *rigMaster, n int) *rigMaster {
 		m.host = r.net.Host(rigCities[n%3], fmt.Sprintf("m%d", n))
 	} else {
 		m.host, m.dead = m.host.Revive(), false
+		m.crashed.Store(false)
 	}
 	ports := map[string]string{ListenSync: "7300", ListenRaft: "7400"}
 	key, err := r.ca.KeyDER()
@@ -142,7 +147,7 @@ func (r *rig) run(m *rigMaster) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := m.Run(ctx); err != nil {
+		if err := m.Run(ctx); err != nil && !m.crashed.Load() && !r.mayFail {
 			r.t.Errorf("run master %d: %v", m.node, err)
 		}
 	})
@@ -161,6 +166,7 @@ func (r *rig) run(m *rigMaster) {
 
 // kill ends a master's process at once.
 func (r *rig) kill(m *rigMaster) {
+	m.crashed.Store(true)
 	m.host.Crash()
 	m.stop()
 	m.dead = true
@@ -191,6 +197,18 @@ func (r *rig) sign(id auth.Identity) *auth.Node {
 // addMaster lets a master join and waits until it votes.
 func (r *rig) addMaster(n int) *rigMaster {
 	r.t.Helper()
+	m := r.joinMaster(n)
+	r.waitFor(fmt.Sprintf("master %d to vote", n), func() bool {
+		peers, err := r.leader().ListPeers(r.t.Context())
+		return err == nil && len(peers) == n && peers[n-1].Suffrage == "voter"
+	})
+	r.waitFor("the new master to catch up", func() bool { return m.ledger.head() == r.leader().ledger.head() })
+	return m
+}
+
+// joinMaster lets a master join and starts it.
+func (r *rig) joinMaster(n int) *rigMaster {
+	r.t.Helper()
 	joined, cert, err := r.join(r.token("hq", auth.RoleMaster), auth.RoleMaster, func(j *syncproto.Join) {
 		j.Sync, j.Raft = syncAddress(n), raftAddress(n)
 	})
@@ -200,13 +218,7 @@ func (r *rig) addMaster(n int) *rigMaster {
 	if joined.Node != crm.NodeID(n) || len(joined.CAKey) == 0 {
 		r.t.Fatalf("joined as node %d with a key of %d bytes", joined.Node, len(joined.CAKey))
 	}
-	m := r.start(&rigMaster{cert: cert, dir: r.t.TempDir()}, n)
-	r.waitFor(fmt.Sprintf("master %d to vote", n), func() bool {
-		peers, err := r.leader().ListPeers(r.t.Context())
-		return err == nil && len(peers) == n && peers[n-1].Suffrage == "voter"
-	})
-	r.waitFor("the new master to catch up", func() bool { return m.ledger.head() == r.leader().ledger.head() })
-	return m
+	return r.start(&rigMaster{cert: cert, dir: r.t.TempDir()}, n)
 }
 
 // leader waits for a master that leads.

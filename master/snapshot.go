@@ -169,10 +169,15 @@ func (k *sink) check() error {
 	}
 	err = db.View(func(tx *store.Tx) error {
 		at, err := appliedIn(tx)
-		if err == nil && at.index != k.meta.Index {
-			err = fmt.Errorf("the snapshot holds raft index %d, announced was %d", at.index, k.meta.Index)
+		switch {
+		case err != nil:
+			return err
+		case at.index != k.meta.Index:
+			return fmt.Errorf("the snapshot holds raft index %d, announced was %d", at.index, k.meta.Index)
+		case at.index < k.store.fsm.published().at.index:
+			return fmt.Errorf("the snapshot holds raft index %d, and this master is further; the leader sends a newer one next", at.index)
 		}
-		return err
+		return nil
 	})
 	return errors.Join(err, db.Close())
 }

@@ -173,33 +173,3 @@ func TestSnapshots_CloseStopsTheCopy(t *testing.T) {
 		t.Errorf("%d read transactions are open", n)
 	}
 }
-
-// TestLedger_DropsALogThatEndsBeforeItsSnapshot: a crash may come after a
-// snapshot is swapped in and before the log behind it is dropped.
-func TestLedger_DropsALogThatEndsBeforeItsSnapshot(t *testing.T) {
-	b := newBench(t) // at raft index 1
-	snapshotsOf(b)
-	for last, want := range map[uint64]uint64{3: 3, 1: 1} {
-		l := &ledger{cfg: ledgerConfig{}.withDefaults(), log: memoryLog{raft.NewInmemStore()}, fsm: b.fsm}
-		mustDropStale(t, l, 1, last, want)
-	}
-	if err := b.witness(*stateMeta(position{9, 2}, servers{}, 0)); err != nil {
-		t.Fatal(err)
-	}
-	l := &ledger{cfg: ledgerConfig{}.withDefaults(), log: memoryLog{raft.NewInmemStore()}, fsm: b.fsm}
-	mustDropStale(t, l, 2, 8, 0)
-}
-
-// mustDropStale fills the log with from..last and demands that it end at want.
-func mustDropStale(t *testing.T, l *ledger, from, last, want uint64) {
-	t.Helper()
-	if err := l.log.StoreLogs(someLogs(from, last)); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.dropStaleLog(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := l.log.LastIndex(); err != nil || got != want {
-		t.Errorf("a log %d..%d behind raft index %d ends at %d, want %d, %v", from, last, l.fsm.published().at.index, got, want, err)
-	}
-}

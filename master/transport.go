@@ -23,6 +23,7 @@ import (
 const (
 	connRaft     = 'R' // hashicorp/raft's own calls follow
 	connVote     = 'V' // one vote follows: see sendVote
+	connSeed     = 'S' // a master that joins asks for records: see seed.go
 	connEntry    = 'E' // one entry to be logged follows: see sendEntry
 	connTimeline = 'T' // a timeline follows, 8 bytes big-endian, and then one of the above
 )
@@ -54,6 +55,7 @@ type stream struct {
 // calls are what a stream asks of its ledger.
 type calls struct {
 	vote     func(voteCast)                           // takes a vote of another master
+	seed     func(*tracked) error                     // gives records to one that joins
 	log      func(ctx context.Context, e Entry) error // logs an entry of another master, while this one leads
 	timeline func() (restored uint64, empty bool)     // the timeline, 0 if the masters were never restored; whether there is no data yet
 }
@@ -178,6 +180,8 @@ func (s *stream) welcome(c *tracked) {
 		err = s.takeVote(ctx, c)
 	case purpose == connEntry && s.calls.log != nil:
 		err = s.takeEntry(ctx, c)
+	case purpose == connSeed && s.calls.seed != nil:
+		err = s.calls.seed(c)
 	}
 	if err != nil {
 		s.logger.Debug("a connection to the raft port was refused", "from", c.raw.RemoteAddr(), "error", err)

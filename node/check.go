@@ -66,7 +66,15 @@ func checkMasterFile(ctx context.Context, path string) (out []httpapi.Finding, e
 func masterFindings(found []store.Finding) []httpapi.Finding {
 	out := make([]httpapi.Finding, 0, len(found))
 	for _, f := range found {
-		out = append(out, httpapi.Finding{Kind: "master/" + f.Bucket, Item: f.Item, Message: f.Detail})
+		out = append(out, finding("master", f))
+	}
+	return out
+}
+
+func finding(file string, f store.Finding) httpapi.Finding {
+	out := httpapi.Finding{Kind: file + "/" + f.Bucket, Item: f.Item, Message: f.Detail, Territory: f.Territory}
+	if f.Territory != 0 {
+		out.Bucket = &f.DigestBucket
 	}
 	return out
 }
@@ -74,7 +82,7 @@ func masterFindings(found []store.Finding) []httpapi.Finding {
 func replicaFindings(found []replica.Finding) []httpapi.Finding {
 	out := make([]httpapi.Finding, 0, len(found))
 	for _, f := range found {
-		out = append(out, httpapi.Finding{Kind: f.File + "/" + f.Bucket, Item: f.Item, Message: f.Detail})
+		out = append(out, finding(f.File, f.Finding))
 	}
 	return out
 }

@@ -23,8 +23,9 @@ type Identity struct {
 	Role      auth.Role  `json:"role"`
 	Site      string     `json:"site"`
 	Node      crm.NodeID `json:"node"`
-	Masters   []string   `json:"masters"`             // sync addresses known when it joined
-	Bootstrap bool       `json:"bootstrap,omitempty"` // the first master, which starts the cluster
+	Masters   []string   `json:"masters"`              // sync addresses known when it joined
+	RaftPeers []string   `json:"raft_peers,omitempty"` // of a master: the others' Raft addresses when it joined
+	Bootstrap bool       `json:"bootstrap,omitempty"`  // the first master, which starts the cluster
 }
 
 func dirError(op, item, format string, args ...any) error {

@@ -16,8 +16,8 @@ import (
 
 // Join makes a node in s.Dir with a one-use join string: it asks the masters
 // named there, in order, trusting only the pinned cluster CA, and writes the
-// identity they give. A directory that holds a node is refused before the token
-// is spent.
+// identity they give. The role [auth.RoleRelay] makes a master that does not vote.
+// A directory that holds a node is refused before the token is spent.
 func Join(ctx context.Context, s Settings, role auth.Role, joinString string, env Env) (Identity, error) {
 	env = env.real()
 	js, err := auth.ParseJoinString(joinString)
@@ -37,8 +37,11 @@ func Join(ctx context.Context, s Settings, role auth.Role, joinString string, en
 	}
 	ask := &syncproto.Join{TokenID: js.Token.ID, Secret: js.Token.Secret, CSR: csr, Role: string(role), City: s.City,
 		HTTP: advertised(s.Advertise.HTTP, s.Listen.HTTP)}
-	if role == auth.RoleMaster {
-		ask.Sync, ask.Raft = advertised(s.Advertise.Sync, s.Listen.Sync), advertised(s.Advertise.Raft, s.Listen.Raft)
+	if role.Joined() == auth.RoleMaster || s.Relay {
+		ask.Sync = advertised(s.Advertise.Sync, s.Listen.Sync)
+	}
+	if role.Joined() == auth.RoleMaster {
+		ask.Raft = advertised(s.Advertise.Raft, s.Listen.Raft)
 	}
 	got, err := askAny(ctx, js, ask, env)
 	if err != nil {
@@ -48,7 +51,7 @@ func Join(ctx context.Context, s Settings, role auth.Role, joinString string, en
 	if err != nil {
 		return Identity{}, fmt.Errorf("join: the master's certificate: %w", err)
 	}
-	return writeJoined(s.Dir, role, got, n, env)
+	return writeJoined(s.Dir, role.Joined(), got, n, env)
 }
 
 // askAny tries the endpoints until one answers. A refusal ends the search: it
@@ -103,6 +106,9 @@ func askOne(ctx context.Context, addr string, js auth.JoinString, ask *syncproto
 
 func writeJoined(dir string, role auth.Role, got *syncproto.Joined, n *auth.Node, env Env) (Identity, error) {
 	id := Identity{Cluster: got.Cluster, Role: role, Site: got.Site, Node: got.Node, Masters: got.Masters}
+	for _, p := range got.RaftPeers {
+		id.RaftPeers = append(id.RaftPeers, p.Address)
+	}
 	if err := writeTrust(dir, got); err != nil {
 		return Identity{}, fmt.Errorf("join: %w", err)
 	}

@@ -81,7 +81,7 @@ func (n *Node) open() error {
 	if n.id.Role == auth.RoleMaster {
 		err = n.openMaster(cert)
 	} else {
-		err = n.openReplica(cert, auth.ClientTLS(cert, ca, n.env.Now, auth.ExpectMaster, auth.ALPNSync))
+		err = n.openReplica(cert, ca)
 	}
 	if err != nil || n.env.NoHTTP {
 		return err
@@ -108,6 +108,7 @@ func (n *Node) Run(ctx context.Context) error {
 	} else {
 		loops = append(loops, n.replica.Run)
 	}
+	loops = append(loops, n.scrubbers()...)
 	if n.gossip != nil {
 		loops = append(loops, n.gossip.Run)
 	}
@@ -141,6 +142,9 @@ func (n *Node) announce() {
 	at := []any{"role", n.id.Role, "cluster", n.id.Cluster, "version", n.env.Version, "dir", n.set.Dir, "http", n.HTTPAddr()}
 	if n.master != nil {
 		at = append(at, "sync", n.set.Listen.Sync, "raft", n.set.Listen.Raft)
+	}
+	if n.serves() && n.master == nil {
+		at = append(at, "sync", n.set.Listen.Sync)
 	}
 	if n.gossip != nil || n.master != nil && n.set.Listen.Gossip != "" {
 		at = append(at, "gossip", n.set.Listen.Gossip)

@@ -2,7 +2,7 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"net"
@@ -71,7 +71,23 @@ func (n *Node) bootstrap(ctx context.Context) error {
 	return writeIdentity(n.set.Dir, id)
 }
 
-func (n *Node) openReplica(_ *auth.Node, client *tls.Config) error {
+// serves reports whether the node serves replicas.
+func (n *Node) serves() bool { return n.id.Role == auth.RoleMaster || n.set.Relay }
+
+// relay says how a replica serves others, nil if it does not.
+func (n *Node) relay(cert *auth.Node, ca *x509.Certificate) *replica.Relay {
+	if !n.serves() {
+		return nil
+	}
+	return &replica.Relay{
+		Listen:  func() (net.Listener, error) { return n.env.Listen(n.set.Listen.Sync) },
+		Address: advertised(n.set.Advertise.Sync, n.set.Listen.Sync),
+		TLS:     auth.ServerTLS(cert, ca, n.env.Now, auth.ALPNSync, auth.ALPNLink),
+		Link:    auth.ClientTLS(cert, ca, n.env.Now, nil, auth.ALPNLink),
+	}
+}
+
+func (n *Node) openReplica(cert *auth.Node, ca *x509.Certificate) error {
 	g, err := n.gossipConfig()
 	if err != nil {
 		return err
@@ -83,7 +99,7 @@ func (n *Node) openReplica(_ *auth.Node, client *tls.Config) error {
 	}
 	n.replica, err = replica.Open(replica.Config{
 		Dir: n.set.Dir, ID: replica.ID{Cluster: n.id.Cluster, Site: n.id.Site, Node: n.id.Node},
-		TLS: client, Dial: n.env.Dial, Masters: n.masters, Protocol: n.set.Protocol,
+		TLS: auth.ClientTLS(cert, ca, n.env.Now, nil, auth.ALPNSync), Dial: n.env.Dial, Masters: n.masters, Protocol: n.set.Protocol, Relay: n.relay(cert, ca),
 		Now: n.env.Now, Rand: n.env.Rand, Logger: n.env.Logger, Metrics: replica.NewMetrics(n.registry),
 	})
 	return err
@@ -128,7 +144,7 @@ func (n *Node) gossipConfig() (*gossip.Config, error) {
 		Meta:  gossip.Meta{Node: uint32(n.id.Node), Role: string(n.id.Role), Site: n.id.Site, HTTP: advertised(n.set.Advertise.HTTP, n.set.Listen.HTTP)},
 		Seeds: func(context.Context) []string { return n.gossipSeeds() },
 	}
-	if n.id.Role == auth.RoleMaster {
+	if n.serves() {
 		c.Meta.Sync = advertised(n.set.Advertise.Sync, n.set.Listen.Sync)
 	}
 	if n.env.ListenPacket == nil {

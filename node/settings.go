@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -25,7 +26,8 @@ type Settings struct {
 	Dir         string    `yaml:"dir"`          // the node's directory; default ./tradepost-data
 	Listen      Addresses `yaml:"listen"`       // where this node listens
 	Advertise   Addresses `yaml:"advertise"`    // where others reach it; empty: as in Listen
-	Masters     []string  `yaml:"masters"`      // sync addresses to try beside those known from joining
+	Masters     []string  `yaml:"masters"`      // sync addresses of masters and relays to try beside those known from joining
+	Relay       bool      `yaml:"relay"`        // a replica that serves others at its sync address
 	Preset      string    `yaml:"preset"`       // Raft timing of a master: region (default) or wide
 	RaftLog     string    `yaml:"raft_log"`     // Raft log store of a master: wal (default) or bbolt
 	Protocol    uint16    `yaml:"protocol"`     // holds the node at an older version of the protocol, as a brake in an upgrade; 0 (default): the newest
@@ -34,11 +36,19 @@ type Settings struct {
 	LogLevel    string    `yaml:"log_level"`    // debug, info (default), warn, error
 	LogFormat   string    `yaml:"log_format"`   // text (default) or json
 	OpenMetrics bool      `yaml:"open_metrics"` // serve /metrics without a token
+	Scrub       Scrub     `yaml:"scrub"`        // background verification of the node's files
+}
+
+// Scrub says how the node verifies its files in the background. It reads a little
+// at a time and waits while the node is busy.
+type Scrub struct {
+	Every       time.Duration `yaml:"every"`         // a round over each file takes so long; default 24h, 0s switches it off
+	MBPerSecond int           `yaml:"mb_per_second"` // at most, of each file; default 4
 }
 
 // Addresses are host:port pairs. An empty Gossip switches gossip off.
 type Addresses struct {
-	Sync   string `yaml:"sync"`   // masters: replicas and joining nodes connect here
+	Sync   string `yaml:"sync"`   // masters and relays: replicas connect here, at masters joining nodes too
 	Raft   string `yaml:"raft"`   // masters: among each other
 	HTTP   string `yaml:"http"`   // people, programs, Prometheus
 	Gossip string `yaml:"gossip"` // discovery, UDP and TCP
@@ -50,6 +60,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Dir: "tradepost-data", Preset: "region", RaftLog: "wal", LogLevel: "info", LogFormat: "text",
 		Listen: Addresses{Sync: "127.0.0.1:7400", Raft: "127.0.0.1:7401", HTTP: "127.0.0.1:8400"},
+		Scrub:  Scrub{Every: 24 * time.Hour, MBPerSecond: 4},
 	}
 }
 
@@ -127,6 +138,12 @@ func (s *Settings) Validate() error {
 	}
 	if !slices.Contains([]string{"text", "json"}, s.LogFormat) {
 		return badSetting("log_format", "%q is not text or json", s.LogFormat)
+	}
+	if s.Scrub.Every < 0 || s.Scrub.Every > 0 && s.Scrub.Every < time.Minute {
+		return badSetting("scrub.every", "%v is not 1m or more, or 0s for no scrub", s.Scrub.Every)
+	}
+	if s.Scrub.Every > 0 && s.Scrub.MBPerSecond < 1 {
+		return badSetting("scrub.mb_per_second", "%d is not 1 or more", s.Scrub.MBPerSecond)
 	}
 	if s.Protocol > syncproto.MaxVersion {
 		return badSetting("protocol", "%d is newer than this program, which speaks %d to %d; leave it out for the newest", s.Protocol, syncproto.MinVersion, syncproto.MaxVersion)

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
 )
@@ -52,6 +53,7 @@ func TestSettings_BadInput(t *testing.T) {
 		"log_level": func(s *Settings) { s.LogLevel = "loud" }, "log_format": func(s *Settings) { s.LogFormat = "xml" },
 		"listen.http": func(s *Settings) { s.Listen.HTTP = "nowhere" }, "advertise.raft": func(s *Settings) { s.Advertise.Raft = "a:b:c" },
 		"listen.sync": func(s *Settings) { s.Listen.Sync = "127.0.0.1:99999" }, "listen.raft": func(s *Settings) { s.Listen.Raft = "127.0.0.1:-1" },
+		"scrub.every": func(s *Settings) { s.Scrub.Every = time.Second }, "scrub.mb_per_second": func(s *Settings) { s.Scrub.MBPerSecond = 0 },
 	} {
 		s := DefaultSettings()
 		edit(&s)

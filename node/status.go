@@ -55,20 +55,43 @@ type StoreStatus struct {
 
 // A ReplicaStatus is what only a replica has to say.
 type ReplicaStatus struct {
-	Connected    bool              `json:"connected"`
-	Master       string            `json:"master,omitempty"`    // address of the master in session, or of the last one
-	Trouble      string            `json:"trouble,omitempty"`   // why there is no session
-	Code         crm.Code          `json:"code,omitempty"`      // of Trouble
-	RTTMillis    float64           `json:"rtt_ms,omitempty"`    // to the master; 0: unmeasured
-	OffsetMillis float64           `json:"offset_ms,omitempty"` // how far the master's clock is ahead
-	Cursor       crm.Rev           `json:"cursor"`              // the base holds everything up to here
-	Protocol     uint16            `json:"protocol,omitempty"`  // the version spoken with the master last
-	Decided      crm.Seq           `json:"decided"`             // this node's edits up to here are decided
-	Outbox       OutboxStatus      `json:"outbox"`
-	Verified     crm.Rev           `json:"verified"`          // the last Rev at which digests were compared and equal
-	Suspect      []crm.TerritoryID `json:"suspect,omitempty"` // territories found to differ, not repaired yet
-	Staged       crm.Rev           `json:"staged,omitempty"`  // a catch-up or bootstrap has come this far
-	Target       crm.Rev           `json:"target,omitempty"`  // where it leads
+	Connected       bool              `json:"connected"`
+	Master          string            `json:"master,omitempty"`     // address of the master or relay in session, or of the last one
+	Candidates      []CandidateStatus `json:"candidates,omitempty"` // masters and relays that may serve this node
+	Relay           *RelayStatus      `json:"relay,omitempty"`      // nil: it serves no other
+	Trouble         string            `json:"trouble,omitempty"`    // why there is no session
+	Code            crm.Code          `json:"code,omitempty"`       // of Trouble
+	RTTMillis       float64           `json:"rtt_ms,omitempty"`     // to the master; 0: unmeasured
+	OffsetMillis    float64           `json:"offset_ms,omitempty"`  // how far the master's clock is ahead
+	Cursor          crm.Rev           `json:"cursor"`               // the base holds everything up to here
+	Protocol        uint16            `json:"protocol,omitempty"`   // the version spoken with the master last
+	Decided         crm.Seq           `json:"decided"`              // this node's edits up to here are decided
+	Outbox          OutboxStatus      `json:"outbox"`
+	Verified        crm.Rev           `json:"verified"`                   // the last Rev at which digests were compared and equal
+	Suspect         []crm.TerritoryID `json:"suspect,omitempty"`          // territories found to differ, not repaired yet
+	SuspectSince    time.Time         `json:"suspect_since,omitzero"`     // the first of them
+	SuspectBuckets  int               `json:"suspect_buckets,omitempty"`  // of them known to be wrong
+	Stuck           bool              `json:"stuck,omitempty"`            // repairs do not cure them
+	Repaired        int               `json:"repaired,omitempty"`         // territories repaired since the node started
+	RepairedRecords int               `json:"repaired_records,omitempty"` // that these repairs changed
+	Damage          string            `json:"damage,omitempty"`           // of the journal, or of the base as a whole
+	Staged          crm.Rev           `json:"staged,omitempty"`           // a catch-up or bootstrap has come this far
+	Target          crm.Rev           `json:"target,omitempty"`           // where it leads
+}
+
+// A CandidateStatus is a node that may serve this one.
+type CandidateStatus struct {
+	Address   string  `json:"address"`
+	RTTMillis float64 `json:"rtt_ms,omitempty"` // smoothed; 0: unmeasured
+	InUse     bool    `json:"in_use,omitempty"`
+	Down      bool    `json:"down,omitempty"` // it did not answer when it was last asked
+}
+
+// A RelayStatus says how a relay serves.
+type RelayStatus struct {
+	Address string `json:"address"`
+	Nodes   int    `json:"nodes"`             // in session
+	Trouble string `json:"trouble,omitempty"` // why nobody is served
 }
 
 // An OutboxStatus sums up the edits that no master has decided.
@@ -110,7 +133,12 @@ func (s *Status) ofReplica(r replica.Status) {
 	s.Timeline, s.Head, s.AsOf, s.Seq = r.Timeline, r.Head, r.AsOf, r.Seq
 	s.ReplicaStatus = &ReplicaStatus{
 		Connected: r.Connected, Master: r.Master, Trouble: r.Trouble, Code: r.Code, RTTMillis: milliseconds(r.RTT), OffsetMillis: milliseconds(r.Offset),
-		Cursor: r.Cursor, Protocol: r.Protocol, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, Staged: r.Staged, Target: r.Target,
+		Cursor: r.Cursor, Protocol: r.Protocol, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, SuspectSince: r.SuspectSince, SuspectBuckets: r.SuspectBuckets, Stuck: r.Stuck,
+		Repaired: r.Repaired, RepairedRecords: r.RepairedRecords, Damage: r.Damage, Staged: r.Staged, Target: r.Target,
+		Relay: (*RelayStatus)(r.Relay),
+	}
+	for _, c := range r.Candidates {
+		s.Candidates = append(s.Candidates, CandidateStatus{c.Address, milliseconds(c.RTT), c.InUse, c.Down})
 	}
 }
 

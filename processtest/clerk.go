@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -69,11 +70,15 @@ func raw(pairs ...any) map[string]json.RawMessage {
 }
 
 // work makes an edit for each token, until there are no more or ctx ends.
-// Before it returns nil the fate of every edit is known.
+// Before it returns nil the fate of every edit is known. A clerk who sees what
+// must not be stops: what comes after proves nothing.
 func (c *Clerk) work(ctx context.Context, p *Pace) error {
 	for p.TakeEdit(ctx) {
 		if err := c.next(ctx); err != nil {
 			return err
+		}
+		if len(c.wrong) > 0 {
+			return errors.New(strings.Join(c.wrong, "\n"))
 		}
 		p.Acked()
 	}
@@ -158,7 +163,7 @@ func (c *Clerk) look(ctx context.Context, open bool) error {
 		if _, told := errors.AsType[*crm.Error](err); !told {
 			return fmt.Errorf("%s: what clerk %s is shown: %w", c.post.Name, c.tally.Clerk, err)
 		}
-		pause(ctx)
+		waitUpTo(ctx, 40*time.Millisecond) // not to ask a node that cannot answer in a tight loop
 	}
 }
 
@@ -229,14 +234,4 @@ func markOf(it httpapi.Item) (m Mark, err error) {
 		m.Last, err = strconv.ParseInt(*last, 10, 64)
 	}
 	return m, err
-}
-
-// pause keeps a node that cannot answer from being asked in a tight loop.
-func pause(ctx context.Context) {
-	t := time.NewTimer(20 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

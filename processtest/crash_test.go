@@ -1,6 +1,7 @@
 package processtest
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"maps"
@@ -16,16 +17,16 @@ import (
 var (
 	crashCycles = flag.Int("crash-cycles", 20, "how many processes to kill")
 	crashEdits  = flag.Int("crash-edits", 10_000, "how many edits must be acknowledged meanwhile")
+	crashDir    = flag.String("crash-dir", "", "an empty directory for the nodes, which is kept; one that goes away if none is given")
 )
 
 // branches are two sites that share a territory and two that share another.
 var branches = map[string][]string{"lisbon": {"iberia"}, "porto": {"iberia"}, "oslo": {"nordic"}, "bergen": {"nordic"}}
 
-// startCluster starts a cluster that is stopped at the end of the test.
-func startCluster(ctx context.Context, t *testing.T, masters int, sites map[string][]string) *Cluster {
+// startCluster starts a cluster in dir that is stopped at the end of the test.
+func startCluster(ctx context.Context, t *testing.T, dir string, masters int, sites map[string][]string) *Cluster {
 	t.Helper()
-	dir := t.TempDir()
-	bin, err := Build(ctx, dir)
+	bin, err := built()
 	must(t, err)
 	c, err := NewCluster(ctx, bin, dir, masters, sites)
 	t.Cleanup(func() {
@@ -48,7 +49,7 @@ func TestCrashCycles(t *testing.T) {
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-10*time.Second))
 		defer cancel()
 	}
-	c := startCluster(ctx, t, 3, branches)
+	c := startCluster(ctx, t, cmp.Or(*crashDir, t.TempDir()), 3, branches)
 	r := NewCrash(c, t.Logf)
 	for _, at := range r.Replicas {
 		must(t, r.Hire(ctx, at, 16, branches[strings.TrimPrefix(at.Name, "r-")][0]))
@@ -79,17 +80,18 @@ func TestCrashCycles(t *testing.T) {
 func summarise(t *testing.T, r *Crash, v Verdict) {
 	t.Helper()
 	kills, kinds := r.Figures.Kills()
+	seconds := r.Figures.Elapsed().Seconds()
 	verdict := "0 lost, 0 doubled, 0 undecided; every node shows each edit once, digests and outcomes are equal"
 	if t.Failed() {
 		verdict = "FAILED, see above"
 	}
 	t.Logf(`
-crash cycles   %d kills with SIGKILL in %v: %s; %d times most masters at once
-edits          %d acknowledged, %d found taken after a kill took the answer, %d not taken and made again
+crash cycles   %d kills with SIGKILL in %v, %.1f a second: %s; %d times most masters at once
+edits          %d acknowledged, %.0f a second; %d found taken after a kill took the answer, %d not taken and made again
 ledger         %d clerks at %d nodes, %d contacts, a record for each %dth edit
 start/serving  p50/p99: %s
 largest        %s
-verdict        %s`, kills, r.Figures.Elapsed(), kinds, r.Figures.Majorities(), v.Acked, v.Found, v.Again,
+verdict        %s`, kills, r.Figures.Elapsed(), float64(kills)/seconds, kinds, r.Figures.Majorities(), v.Acked, float64(v.Acked)/seconds, v.Found, v.Again,
 		len(r.clerks), len(r.posts()), len(r.clerks)*contactsEach, noteEvery, r.Figures.Starts(), r.Figures.Sizes(), verdict)
 }
 

@@ -1,11 +1,12 @@
 package processtest
 
 import (
-	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // TestForgottenEditsShow takes acknowledged edits out of a journal behind the
@@ -13,7 +14,7 @@ import (
 // a proof that cannot fail proves nothing.
 func TestForgottenEditsShow(t *testing.T) {
 	ctx := t.Context()
-	c := startCluster(ctx, t, 1, map[string][]string{"lisbon": {"iberia"}})
+	c := startCluster(ctx, t, t.TempDir(), 1, map[string][]string{"lisbon": {"iberia"}})
 	r := NewCrash(c, t.Logf)
 	master, branch := r.Masters[0], r.Replicas[0]
 	must(t, r.Hire(ctx, branch, 2, "iberia"))
@@ -85,17 +86,21 @@ func readFile(t *testing.T, path string) []byte {
 }
 
 // forgetLastCommit takes the last transaction out of a bbolt file: it spoils the
-// newer of the two meta pages (their places and fields are those of bbolt's
-// meta.go), and what the older one leads to is whole until the next commit.
+// checksum of the newer of the two meta pages, which transactions write in turn
+// (bbolt's meta.go), and what the older one leads to is whole until the next
+// commit.
 func forgetLastCommit(t *testing.T, path string) {
 	t.Helper()
-	const header, pageSizeAt, txidAt, checksumAt = 16, 8, 48, 56
-	b := readFile(t, path)
-	pageSize := int(binary.NativeEndian.Uint32(b[header+pageSizeAt:]))
+	const checksumAt = 16 + 56 // after the page's header and the meta's other fields
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
+	must(t, err)
 	newer := 0
-	if binary.NativeEndian.Uint64(b[pageSize+header+txidAt:]) > binary.NativeEndian.Uint64(b[header+txidAt:]) {
-		newer = pageSize
-	}
-	b[newer+header+checksumAt] ^= 0xff
+	must(t, db.View(func(tx *bolt.Tx) error {
+		newer = tx.ID() % 2 * db.Info().PageSize
+		return nil
+	}))
+	must(t, db.Close())
+	b := readFile(t, path)
+	b[newer+checksumAt] ^= 0xff
 	must(t, os.WriteFile(path, b, 0o600))
 }

@@ -2,7 +2,6 @@ package processtest
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"slices"
 )
@@ -49,8 +48,12 @@ func NewTally(clerk string, contacts int) *Tally {
 
 // Weight is what edit n of the clerk adds: 1 to 2⁴⁰, by SHA-256.
 func Weight(clerk string, n int64) int64 {
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(clerk+"/"), uint64(n)))
-	return int64(binary.BigEndian.Uint64(sum[:])>>24) + 1
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", clerk, n))
+	w := int64(0)
+	for _, b := range sum[:5] {
+		w = w<<8 | int64(b)
+	}
+	return w + 1
 }
 
 // NoteKey names the record that edit n makes; made is false if it makes none.

@@ -22,15 +22,16 @@ import (
 // A Process is one tradepost node with a directory of its own. Its ports stay
 // the same over restarts.
 type Process struct {
-	Name   string
-	Dir    string
-	args   []string
-	http   string
-	bin    string
-	cmd    *exec.Cmd
-	log    *os.File
 	exited chan struct{} // closed when the process has ended and ended is set
 	ended  error
+
+	Name string
+	Dir  string
+	args []string
+	http string
+	bin  string
+	cmd  *exec.Cmd
+	log  *os.File
 
 	place  Place
 	client *http.Client

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // An author is what the site may write, as far as this node knows. The master
@@ -55,5 +56,5 @@ func (a author) writable(t crm.TerritoryID) bool { return slices.Contains(a.hold
 
 // env returns the circumstances of a Mutation that no master has decided.
 func (a author) env(at crm.HLC) crm.Env {
-	return crm.Env{Rev: crm.Pending, HLC: at, Home: a.home, Writable: a.writable}
+	return crm.Env{Rev: crm.Pending, HLC: at, Home: a.home, Writable: a.writable, Level: syncproto.MaxVersion}
 }

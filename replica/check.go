@@ -20,13 +20,17 @@ type Finding struct {
 // else: checksums, digests, index rows and counters of the store; that each
 // Mutation of the outbox is chained to the one before; that the overlay is what
 // the outbox makes of the base; and that the files are not behind what this
-// process has already shown. It finds nothing in a sound node.
+// process has already shown. It finds nothing in a sound node. What it finds in
+// the records of the base becomes suspect, as what a scrub finds.
 func (r *Replica) Check(ctx context.Context) ([]Finding, error) {
 	for {
 		moved := r.moved.wait()
 		findings, settled, err := r.checkOnce(ctx)
-		if settled || err != nil {
+		if err != nil {
 			return findings, err
+		}
+		if settled {
+			return findings, r.found(inBase(findings))
 		}
 		select {
 		case <-moved:
@@ -38,6 +42,15 @@ func (r *Replica) Check(ctx context.Context) ([]Finding, error) {
 			}
 		}
 	}
+}
+
+func inBase(list []Finding) (out []store.Finding) {
+	for _, f := range list {
+		if f.File == "base" {
+			out = append(out, f.Finding)
+		}
+	}
+	return out
 }
 
 // settleTime is how long a check waits for the journal to follow the base

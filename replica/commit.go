@@ -81,7 +81,7 @@ func (r *Replica) Commit(ctx context.Context, req crm.Request) (crm.Receipt, err
 }
 
 func (r *Replica) commit(ctx context.Context, c *commit) (crm.Receipt, error) {
-	if err := r.Ready(); err != nil {
+	if err := errors.Join(r.Ready(), r.journalSound()); err != nil {
 		return crm.Receipt{}, err
 	}
 	c.at, c.done = r.cfg.Now(), make(chan struct{})
@@ -96,6 +96,7 @@ func (r *Replica) commit(ctx context.Context, c *commit) (crm.Receipt, error) {
 		}
 		<-c.done
 	}
+	c.err = r.met(c.err)
 	if c.err == nil {
 		r.cfg.Metrics.ackTime.WithLabelValues("local").Observe(r.cfg.Now().Sub(c.at).Seconds())
 	}
@@ -226,6 +227,9 @@ func (w *writer) take(c *commit) (refusal, failure error) {
 		return refusal, nil
 	}
 	dec, err := w.decide(m)
+	if _, damaged := errors.AsType[*store.Damage](err); damaged {
+		return err, nil // what the others of the group touch can be read
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,8 @@ type Config struct {
 
 	Protocol uint16 // the newest version to speak; default syncproto.MaxVersion
 
+	Relay *Relay // nil: this node serves no other
+
 	Now     func() time.Time // default time.Now
 	Rand    io.Reader        // of the jitter; default crypto/rand
 	Logger  *slog.Logger     // default: silent
@@ -90,5 +92,5 @@ func (c Config) validate() error {
 	case c.HeartbeatEvery < 0 || c.BackoffMin < 0 || c.BackoffMax < c.BackoffMin || c.DialTimeout < 0 || c.CompactEvery < 0 || c.KeepTail < 0:
 		return errors.New("config: a duration is negative, or BackoffMax is below BackoffMin")
 	}
-	return nil
+	return c.Relay.validate()
 }

@@ -11,7 +11,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	serving "github.com/tradepost-crm/tradepost/session"
+	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
@@ -29,6 +32,9 @@ func (r *Replica) keepConnected(ctx context.Context) error {
 		if final(err) {
 			bound = r.cfg.BackoffMax
 		}
+		if errors.Is(err, errMoved) {
+			continue
+		}
 		r.change(func(l *link) { l.trouble = err })
 		r.backOff(ctx, bound, err)
 		bound = min(2*bound, r.cfg.BackoffMax)
@@ -43,7 +49,7 @@ func final(err error) bool {
 	switch crm.CodeOf(err) {
 	case crm.CodeFenced, crm.CodeFrozen:
 		return true
-	case crm.CodeUnavailable, crm.CodeNoLeader, crm.CodeTimeout, crm.CodeStale, crm.CodeInternal, crm.CodeCorrupt, crm.CodeDiskFull:
+	case serving.CodeNotServed, crm.CodeUnavailable, crm.CodeNoLeader, crm.CodeTimeout, crm.CodeStale, crm.CodeInternal, crm.CodeCorrupt, crm.CodeDiskFull:
 		return false
 	}
 	return refused
@@ -68,18 +74,19 @@ func (r *Replica) jitter(bound time.Duration) time.Duration {
 	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(bound+1))
 }
 
-// connectOnce dials the masters in turn and lives one session with the first
-// that accepts. It reports whether there was one.
+// connectOnce tries who may serve this node in turn and lives one session with the
+// first that accepts. It reports whether there was one.
 func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 	var errs []error
-	for _, addr := range r.addresses() {
+	for _, addr := range r.addresses(ctx) {
 		s, err := r.connect(ctx, addr)
 		if Again(err) {
 			s, err = r.connect(ctx, addr)
 		}
 		if err == nil {
-			return true, s.run(ctx)
+			return true, r.live(ctx, s)
 		}
+		r.choose(func(c *choice) { c.failed(addr, r.cfg.Now()) })
 		errs = append(errs, fmt.Errorf("master %s: %w", addr, err))
 		if ctx.Err() != nil || final(err) {
 			break
@@ -91,44 +98,93 @@ func (r *Replica) connectOnce(ctx context.Context) (lived bool, err error) {
 	return false, errors.Join(errs...)
 }
 
-// addresses returns where to try, without repeats: the configured order, then
-// the masters that a master named, then those that the base lists.
-func (r *Replica) addresses() []string {
-	r.mu.Lock()
-	named := r.link.masters
-	r.mu.Unlock()
-	var out []string
-	for _, addr := range slices.Concat(r.cfg.Masters(), named, r.listed()) {
-		if addr != "" && !slices.Contains(out, addr) {
-			out = append(out, addr)
+// live lives a session. A peer that hung up may be there again at once; one that
+// fell silent is not tried first.
+func (r *Replica) live(ctx context.Context, s *session) error {
+	began := r.cfg.Now()
+	r.choose(func(c *choice) {
+		c.begun(s.addr)
+		c.measured(s.addr, r.link.rtt, began)
+	})
+	err := s.run(ctx)
+	now := r.cfg.Now()
+	if reason := "lost"; ctx.Err() == nil {
+		if errors.Is(err, errMoved) {
+			reason = "nearer"
 		}
+		r.cfg.Metrics.upstreamChanges.WithLabelValues(reason).Inc()
 	}
-	return out
+	r.choose(func(c *choice) {
+		if now.Sub(began) >= lastingFor {
+			c.lasted()
+		}
+		if c.using = ""; errors.Is(err, errSilent) || isDivergence(err) {
+			c.failed(s.addr, now)
+		}
+	})
+	return err
 }
 
 // connect opens a transport to addr and shakes hands on it.
 func (r *Replica) connect(ctx context.Context, addr string) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.DialTimeout)
 	defer cancel()
-	raw, err := r.cfg.Dial(ctx, addr)
+	transport, err := r.dial(ctx, addr, r.cfg.TLS)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
-	transport, err := r.secure(ctx, raw)
-	if err != nil {
-		stop()
-		return nil, errors.Join(err, raw.Close())
-	}
+	stop := context.AfterFunc(ctx, func() { _ = transport.Close() })
 	s, err := r.shakeHands(transport, addr)
 	if !stop() && err == nil {
 		s.finish()
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, raw.Close())
+		return nil, errors.Join(err, transport.Close())
 	}
 	return s, nil
+}
+
+// dial opens a transport to a node that serves replicas.
+func (r *Replica) dial(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
+	raw, err := r.cfg.Dial(ctx, addr)
+	if err != nil || config == nil {
+		return raw, err
+	}
+	c := tls.Client(raw, config)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("tls: %w", err), raw.Close())
+	}
+	if err := r.expect(c, addr); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return c, nil
+}
+
+// expect accepts a master, and a relay that may serve this node by its records.
+// While there are none it accepts a relay whose address an admin has given.
+func (r *Replica) expect(c *tls.Conn, addr string) error {
+	id, err := auth.PeerIdentity(c.ConnectionState())
+	if err != nil || id.Role == auth.RoleMaster {
+		return err
+	}
+	trusted := false
+	err = r.base.View(func(tx *store.Tx) error {
+		ros, err := r.rosters.At(tx)
+		if err != nil {
+			return err
+		}
+		if _, known := ros.Nodes[r.cfg.ID.Node]; !known {
+			trusted = slices.Contains(r.cfg.Masters(), addr)
+			return nil
+		}
+		trusted = ros.Serves(crm.NodeID(id.Node), r.cfg.ID.Node) && ros.Nodes[crm.NodeID(id.Node)].Site == id.Site
+		return nil
+	})
+	if err == nil && !trusted {
+		err = &crm.Error{Code: crm.CodeForbidden, Op: "connect", Item: addr, Message: fmt.Sprintf("%s answers, which is no master and no relay that may serve this node", id)}
+	}
+	return err
 }
 
 // shakeHands introduces the node on a transport and takes the answer.
@@ -157,17 +213,6 @@ func (r *Replica) shakeHands(transport net.Conn, addr string) (*session, error) 
 	r.change(func(now *link) { now.session, now.addr, l = s, addr, *now })
 	r.cfg.Logger.Info("session with a master", "address", addr, "head", l.head, "rtt", l.rtt, "offset", l.offset)
 	return s, nil
-}
-
-func (r *Replica) secure(ctx context.Context, raw net.Conn) (net.Conn, error) {
-	if r.cfg.TLS == nil {
-		return raw, nil
-	}
-	t := tls.Client(raw, r.cfg.TLS)
-	if err := t.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	return t, nil
 }
 
 // severity says how loudly the end of a session is logged: a cut WAN is

@@ -3,8 +3,6 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -22,8 +20,14 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 	if err := r.reconcile(); err != nil {
 		return nil, err
 	}
+	suspect := r.suspected()
+	if len(suspect) > 0 {
+		// What is staged may be part of a repair that cannot be finished as it began.
+		if err := r.unstage(); err != nil {
+			return nil, err
+		}
+	}
 	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: r.cfg.Protocol, Cluster: r.cfg.ID.Cluster, Node: r.cfg.ID.Node}
-	var resend []crm.TerritoryID
 	err := r.journal.View(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
 			id, err := j.Identity()
@@ -31,8 +35,8 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 				return err
 			}
 			p, err := readPosition(tx)
-			if err == nil && p.shown != (shown{}) {
-				resend, err = everywhere(tx)
+			if err == nil {
+				h.Resend, err = r.resend(j, tx, p, suspect)
 			}
 			h.Incarnation, h.NextSeq, h.Chain = id.Incarnation, id.NextSeq, id.Chain
 			h.Timeline, h.Cursor, h.Staged, h.Schema = p.timeline, p.rev, p.staged, tx.Schema().Version
@@ -43,9 +47,25 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.LowBase = r.low
-	h.Resend = slices.Compact(slices.Sorted(slices.Values(slices.Concat(resend, slices.Collect(maps.Keys(r.link.suspect))))))
 	h.Sent = r.cfg.Now().UnixMilli()
 	return h, err
+}
+
+// resend returns the territories to be asked for whole: all of them while the base
+// is moved to another timeline, else those that are suspect, for masters that
+// cannot be asked for buckets.
+func (r *Replica) resend(j *store.JTx, tx *store.Tx, p position, suspect []suspicion) (out []crm.TerritoryID, err error) {
+	if p.isMoving() {
+		return everywhere(tx)
+	}
+	spoken, err := number(j, metaSpoken)
+	if err != nil || spoken >= repairVersion {
+		return nil, err
+	}
+	for _, s := range suspect {
+		out = append(out, s.territory)
+	}
+	return out, nil
 }
 
 // refusal is the error for a frame that is no Welcome, or that ends a session.
@@ -76,6 +96,10 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 	if err := r.keepTimeline(h, w); err != nil {
 		return err
 	}
+	if what := r.isSpoiled(); what != "" && h.Cursor > 0 {
+		r.cfg.Logger.Error("the base is damaged and is fetched anew; edits stay", "cause", what)
+		return errors.Join(errAgain, r.resetBase())
+	}
 	var moved *renumbering
 	err := r.journal.Update(func(j *store.JTx) error {
 		id, err := j.Identity()
@@ -90,7 +114,7 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 			return j.SetIdentity(id)
 		}
 		id.Incarnation, id.Timeline = w.Incarnation, w.Timeline
-		if err := r.keepTail(j, w); err != nil {
+		if err := r.tolerate(r.keepTail(j, w)); err != nil {
 			return err
 		}
 		return errors.Join(j.SetIdentity(id), setNumber(j, metaSpoken, uint64(w.Proto)), j.SetMeta(metaContact, []byte{1}))
@@ -136,7 +160,7 @@ func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, 
 // moved to their timeline it is not known what they still lack.
 func (r *Replica) keepTail(j *store.JTx, w *syncproto.Welcome) error {
 	p := r.position()
-	if p.shown == (shown{}) {
+	if !p.isMoving() {
 		return r.trimTail(j, w.Backup)
 	}
 	_, err := j.Redate(p.rev, undated)
@@ -184,5 +208,5 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 		l.masters = w.Masters
 		l.heads = nil
 	})
-	r.heard(w.Head, asked, offset, rtt)
+	r.heard(w.Head, asked.Add(-age(w.AgeMillis)), offset, rtt)
 }

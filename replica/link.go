@@ -8,21 +8,24 @@ import (
 
 // A link is what the node knows of the masters. Replica.mu protects it.
 type link struct {
-	talk     *Talk    // nil while there is no session
-	session  *session // the goroutines around talk; nil if it is driven without
-	addr     string   // of the master in session, or the last one
-	masters  []string // addresses a master named
-	trouble  error    // why there is no session, or why the outbox does not move
-	rtt      time.Duration
-	offset   time.Duration            // how far the master's clock is ahead
-	head     crm.Rev                  // the highest one heard of
-	asOf     time.Time                // when the base was known to be a master's head; zero: never
-	heads    []headAt                 // heads above the Cursor, ascending
-	backup   crm.Rev                  // what the masters' backup covers
-	lineage  crm.Lineage              // that the masters told last
-	spoken   uint16                   // version of the protocol; 0: there was no session yet
-	suspect  map[crm.TerritoryID]bool // territories that are not the master's, to be sent again
-	verified crm.Rev                  // the last Rev at which digests were compared and equal
+	talk                      *Talk     // nil while there is no session
+	session                   *session  // the goroutines around talk; nil if it is driven without
+	addr                      string    // of the master in session, or the last one
+	masters                   []string  // addresses a master named
+	left                      time.Time // when the last session ended; zero: there was none
+	trouble                   error     // why there is no session, or why the outbox does not move
+	rtt                       time.Duration
+	offset                    time.Duration // how far the master's clock is ahead
+	head                      crm.Rev       // the highest one heard of
+	asOf                      time.Time     // when the base was known to be a master's head; zero: never
+	heads                     []headAt      // heads above the Cursor, ascending
+	backup                    crm.Rev       // what the masters' backup covers
+	lineage                   crm.Lineage   // that the masters told last
+	spoken                    uint16        // version of the protocol; 0: there was no session yet
+	choice                    choice        // among who may serve this node
+	avoid                     string        // address of a master that did not cure a divergence: tried last
+	repaired, repairedRecords int           // territories, and records that their repairs changed, since Open
+	verified                  crm.Rev       // the last Rev at which digests were compared and equal
 }
 
 // A headAt says that a master's head was rev at a time not before at.
@@ -60,6 +63,9 @@ func (l *link) settleAsOf(cursor crm.Rev) {
 	l.head = max(l.head, cursor)
 }
 
+// age is how long ago what a relay told as the masters' head was known to be that.
+func age(millis uint32) time.Duration { return time.Duration(millis) * time.Millisecond }
+
 // change edits the link and wakes those who wait for it.
 func (r *Replica) change(edit func(*link)) {
 	r.mu.Lock()
@@ -73,6 +79,7 @@ func (r *Replica) heard(head crm.Rev, at time.Time, offset, rtt time.Duration) {
 	r.mu.Lock()
 	l := &r.link
 	l.offset, l.rtt = offset, rtt
+	l.choice.measured(l.choice.using, rtt, r.cfg.Now())
 	l.heardHead(head, r.pos.rev, at)
 	r.mu.Unlock()
 	r.moved.fire()

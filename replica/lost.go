@@ -47,7 +47,7 @@ type lost struct {
 // noteLost remembers the records that were decided on above the fork, before they
 // are replaced.
 func (c *change) noteLost(p position) error {
-	if p.shown == (shown{}) {
+	if !p.isMoving() {
 		return nil
 	}
 	c.lost = &lost{timeline: p.shown.timeline, fork: p.rev}
@@ -57,10 +57,10 @@ func (c *change) noteLost(p position) error {
 				return err
 			}
 			rec, err := c.tx.Record(e.Entity, e.ID)
-			if err != nil {
+			if err != nil && crm.CodeOf(err) != crm.CodeCorrupt {
 				return err
 			}
-			if rec != nil && !e.Left && len(c.lost.records) < maxLost {
+			if err == nil && rec != nil && !e.Left && len(c.lost.records) < maxLost {
 				c.lost.records = append(c.lost.records, rec)
 			}
 		}

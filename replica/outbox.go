@@ -179,7 +179,8 @@ func (r *Replica) readOutbox() error {
 		r.low = lowestSeen(r.low, e.Mutation)
 	}
 	if err != nil {
-		return err
+		r.low = 1 // who knows what those refer to that cannot be read
+		return r.tolerate(err)
 	}
 	return r.measureOutbox()
 }

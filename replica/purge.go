@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -199,6 +200,9 @@ func (r *Replica) purge(ctx context.Context, u unpurged) error {
 	if err := r.dropOrphans(); err != nil {
 		return err
 	}
+	if err := r.dropWords(); err != nil {
+		return err
+	}
 	if err := r.base.Compact(); err != nil {
 		return err
 	}
@@ -235,16 +239,36 @@ func unmark(b blobs, was []byte) error {
 	return b.SetMeta(metaCompact, nil)
 }
 
-// dropOrphans withholds the decided Mutations of the tail whose records are not
-// here any more: they hold the records' values. Their numbers stay, so that masters
-// restored from a backup that lacks them can go on.
+// markTail has the tail looked through once the base is whole again: what its
+// Mutations are about may not come back with it.
+func markTail(j *store.JTx) error {
+	for _, err := range j.Tail(0) {
+		if err != nil {
+			return err
+		}
+		return setNumber(j, metaCompact, 0)
+	}
+	return nil
+}
+
+// dropOrphans withholds the Mutations of the tail that the masters have decided
+// and whose records are not here any more: they hold the records' values. Their
+// numbers stay, so that masters restored from a backup that lacks them can go on.
+// What restored masters have lost is still to be sent.
 func (r *Replica) dropOrphans() error {
 	return r.journal.Update(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
+			p, err := readPosition(tx)
+			if err != nil {
+				return err
+			}
 			var orphans []crm.Seq
 			for e, err := range j.Tail(0) {
 				if err != nil {
 					return err
+				}
+				if e.Seq > p.decided {
+					break
 				}
 				orphan, err := isOrphan(tx, e)
 				if err != nil {
@@ -279,6 +303,54 @@ func isOrphan(tx *store.Tx, e store.Entry) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// dropWords takes the sentence out of outcomes whose note on the attention list is
+// not here any more: it names the record.
+func (r *Replica) dropWords() error {
+	err := r.base.Update(func(tx *store.Tx) error {
+		noted, err := r.noted(tx)
+		if err != nil {
+			return err
+		}
+		var bare []crm.Outcome
+		for o, err := range tx.Outcomes(r.cfg.ID.Node, 0) {
+			if err != nil {
+				return err
+			}
+			if o.Message != "" && !noted[o.Seq] {
+				o.Message = ""
+				bare = append(bare, o)
+			}
+		}
+		if len(bare) == 0 {
+			return errNothing
+		}
+		for _, o := range bare {
+			if err := tx.PutOutcome(o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
+
+// noted returns which of this node's Mutations are on the attention list here.
+func (r *Replica) noted(tx *store.Tx) (map[crm.Seq]bool, error) {
+	out := map[crm.Seq]bool{}
+	for rec, err := range tx.Scan(crm.EntityAttention) {
+		if err != nil {
+			return nil, err
+		}
+		if crm.NodeID(rec.Value(crm.AttentionNode).Int()) == r.cfg.ID.Node {
+			out[crm.Seq(rec.Value(crm.AttentionSeq).Int())] = true
+		}
+	}
+	return out, nil
 }
 
 // dropForbidden withholds the Mutations that were rejected because the site has lost

@@ -21,6 +21,7 @@ type push struct {
 	hash    crm.ChainHash // after it
 	taken   crm.Seq       // the masters have everything up to here
 	next    crm.Seq       // to be sent next
+	sent    crm.Seq       // everything sent was up to here
 	flights []flight
 	notNow  time.Time // of a Busy master: when it may be asked again; zero: at once
 }
@@ -43,12 +44,15 @@ func (p *push) pushes(now time.Time) (out []syncproto.Frame, err error) {
 	}
 	for p.notNow.IsZero() && len(p.flights) < maxFlights && p.next <= p.r.position().last {
 		f, fl, err := p.read()
+		if crm.CodeOf(err) == crm.CodeCorrupt {
+			return out, p.r.tolerate(err) // what comes behind is chained to what cannot be read
+		}
 		if err != nil {
 			return out, err
 		}
 		fl.sent = now
 		p.flights = append(p.flights, fl)
-		p.next = fl.last + 1
+		p.next, p.sent = fl.last+1, max(p.sent, fl.last)
 		out = append(out, f)
 	}
 	return out, nil
@@ -73,6 +77,9 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 			e, where, err := j.Entry(fl.last + 1)
 			if err == nil && e.Withheld {
 				e.Bytes, err = p.standIn(j, e)
+			}
+			if crm.CodeOf(err) == crm.CodeCorrupt && len(f.Mutations) > 0 {
+				return nil
 			}
 			if err != nil || where == store.Nowhere || size+len(e.Bytes) > syncproto.MaxPush {
 				return err
@@ -127,14 +134,14 @@ func lacking(seq crm.Seq) error {
 func (p *push) heard(f syncproto.Frame, now time.Time) {
 	switch f := f.(type) {
 	case *syncproto.Pushed:
-		p.landed(f.Seq, now)
+		p.landed(min(f.Seq, max(p.sent, p.taken)), now)
 	case *syncproto.Gap:
-		if f.Expected > p.taken {
+		if f.Expected > p.taken && f.Expected <= p.sent+1 {
 			p.rewind(f.Expected)
 		}
 	case *syncproto.Busy:
 		p.rewind(p.taken + 1)
-		wait := time.Duration(f.RetryAfterMillis) * time.Millisecond
+		wait := min(time.Duration(f.RetryAfterMillis)*time.Millisecond, p.r.cfg.BackoffMax)
 		p.notNow = now.Add(wait + p.r.jitter(wait/2))
 	}
 }

@@ -37,7 +37,7 @@ func (r *Replica) Read(ctx context.Context, d crm.Demand, fn func(*store.Reader)
 			return fn(rd)
 		})
 	})
-	return f, err
+	return f, r.met(err)
 }
 
 // freshness describes what the two transactions show.
@@ -158,7 +158,7 @@ func (r *Replica) meetLeader(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return r.until(ctx, func() bool { return r.pos.shown == (shown{}) && r.pos.rev >= rev })
+		return r.until(ctx, func() bool { return !r.pos.isMoving() && r.pos.rev >= rev })
 	}
 }
 

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -13,6 +14,8 @@ const (
 	metaDecided = "replica/decided" // own Mutations up to this Seq are decided: 8 bytes
 	metaStaged  = "replica/staged"  // how far a catch-up has come, and where it leads: 16 bytes
 	metaWhole   = "replica/whole"   // the territories that come whole in it: 4 bytes each
+	metaBuckets = "replica/buckets" // the buckets that come whole in it: territory:4 and 32 bytes each
+	metaSuspect = "replica/suspect" // what is not the masters': see suspicion
 	metaPurge   = "replica/purge"   // JSON: the purges that are not proven yet
 	metaCompact = "replica/compact" // present: purged bytes may be in free pages
 )
@@ -30,7 +33,6 @@ const (
 // position.
 func (r *Replica) recover() error {
 	var p position
-	var refold bool
 	err := r.journal.Update(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) (err error) {
 			if p, err = readPosition(tx); err != nil {
@@ -47,14 +49,23 @@ func (r *Replica) recover() error {
 			}
 			r.expelled = len(mark) > 0
 			r.clock.Restore(id.HLC)
-			refold, err = r.resume(j, tx, p)
-			return err
+			if p.rev == 0 {
+				return markTail(j)
+			}
+			return nil
 		})
 	})
 	if err != nil {
 		return err
 	}
 	r.pos = p
+	refold, err := r.refold(p)
+	if err := r.tolerate(err); err != nil {
+		return err
+	}
+	if err := r.readSuspicions(); err != nil {
+		return err
+	}
 	if p.rev == 0 {
 		r.cfg.Logger.Info("the base is empty; it is filled when a master answers", "dir", r.cfg.Dir)
 	}
@@ -75,13 +86,8 @@ func (r *Replica) reconcile() error {
 	if err != nil || p.rev == shown.rev && p.decided == shown.decided {
 		return err
 	}
-	err = r.journal.Update(func(j *store.JTx) error {
-		return r.base.View(func(tx *store.Tx) error {
-			_, err := r.resume(j, tx, p)
-			return err
-		})
-	})
-	if err != nil {
+	_, err = r.refold(p)
+	if err := r.tolerate(err); err != nil {
 		return err
 	}
 	r.advance(func(q *position) {
@@ -89,7 +95,7 @@ func (r *Replica) reconcile() error {
 			*q = p
 		}
 	})
-	return r.measureOutbox()
+	return r.tolerate(r.measureOutbox())
 }
 
 func readPosition(tx *store.Tx) (p position, err error) {
@@ -162,25 +168,41 @@ func markOpened(j *store.JTx, next crm.Seq) error {
 	return j.SetMeta(metaContact, nil)
 }
 
-// resume settles what the base says is decided and folds the overlay anew.
-func (r *Replica) resume(j *store.JTx, tx *store.Tx, p position) (refold bool, err error) {
-	if p.rev > 0 && p.shown == (shown{}) {
-		if _, err := reopen(j, p.decided, p.rev); err != nil {
-			return false, err
+// refold settles what the base says is decided, makes pending again what it says
+// is not, and folds the overlay anew. It reports whether there was anything to do.
+func (r *Replica) refold(p position) (refolded bool, err error) {
+	err = r.journal.Update(func(j *store.JTx) error {
+		if p.rev == 0 {
+			return errNothing
 		}
+		reopened := false
+		if !p.isMoving() {
+			if reopened, err = reopen(j, p.decided, p.rev); err != nil {
+				return err
+			}
+		}
+		d, err := j.Depth()
+		if err != nil {
+			return err
+		}
+		if !reopened && d.Entries == 0 && !j.HasOverlay() {
+			return errNothing
+		}
+		return r.base.View(func(tx *store.Tx) error {
+			f, err := r.newFolder(j, tx)
+			if err != nil {
+				return err
+			}
+			if _, err := f.settle(p.decided, p.rev); err != nil {
+				return err
+			}
+			return f.all()
+		})
+	})
+	if errors.Is(err, errNothing) {
+		return false, nil
 	}
-	d, err := j.Depth()
-	if err != nil || p.rev == 0 || d.Entries == 0 && !j.HasOverlay() {
-		return false, err
-	}
-	f, err := r.newFolder(j, tx)
-	if err != nil {
-		return false, err
-	}
-	if _, err := f.settle(p.decided, p.rev); err != nil {
-		return false, err
-	}
-	return true, f.all()
+	return err == nil, err
 }
 
 // A blobs is either file's transaction.

@@ -4,40 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	serving "github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // A Replica is the node of a branch. Its methods may be called by any goroutine.
 type Replica struct {
-	cfg     Config
-	journal *store.Journal
-	base    *store.DB
-	clock   *syncproto.Clock
-	commits *commits
-	part    int // items of a catch-up in one transaction: maxPart
-	changes store.Subscribers
-	moved   signal        // fires when anything under mu changes
-	kick    chan struct{} // holds a token when the session may have something to send
-	dirty   chan struct{} // holds a token when purged bytes may have to be removed from the files
-	tidied  time.Time     // when Tidy last compacted or failed; of its caller
+	cfg      Config
+	journal  *store.Journal
+	base     *store.DB
+	clock    *syncproto.Clock
+	commits  *commits
+	part     int // items of a catch-up in one transaction: maxPart
+	changes  store.Subscribers
+	rosters  serving.Rosters
+	relay    *relay        // nil: this node serves no other
+	moved    signal        // fires when anything under mu changes
+	kick     chan struct{} // holds a token when the session may have something to send
+	doubt    chan struct{} // holds a token when something may be suspect that the session has not asked for
+	dirty    chan struct{} // holds a token when purged bytes may have to be removed from the files
+	scrubbed int           // findings of this round in the journal; of ScrubJournal's caller
+	tidied   time.Time     // when Tidy last compacted or failed; of its caller
 
-	measuring sync.Mutex // held while outbox is measured, so that the newest figure stays
+	suspecting sync.Mutex // held while suspicions are read, so that the newest state stays
+	measuring  sync.Mutex // held while outbox is measured, so that the newest figure stays
 
-	mu         sync.Mutex // protects what follows
-	pos        position
-	expelled   bool // the cluster has removed this node
-	link       link
-	moves      map[crm.Seq]crm.Seq // renumbered since Open: a Mutation's old number → its new one
-	outbox     store.Depth
-	low        crm.Rev // no pending op's Seen.Rev is below, but for 0; 0: none is pending
-	rolledBack bool    // the journal is older than the base: an edit could not be chained
+	mu            sync.Mutex // protects what follows
+	pos           position
+	expelled      bool // the cluster has removed this node
+	link          link
+	suspicions    []suspicion         // as the base has them
+	spoiled       string              // what is wrong with the base as a whole; "": nothing
+	journalDamage string              // what is wrong with the journal; "": nothing
+	moves         map[crm.Seq]crm.Seq // renumbered since Open: a Mutation's old number → its new one
+	outbox        store.Depth
+	low           crm.Rev // no pending op's Seen.Rev is below, but for 0; 0: none is pending
+	rolledBack    bool    // the journal is older than the base: an edit could not be chained
 }
 
 // A position says how far the files are.
@@ -57,9 +67,12 @@ type shown struct {
 	rev      crm.Rev
 }
 
+// isMoving reports whether the base is moved to another timeline.
+func (p position) isMoving() bool { return p.shown != (shown{}) }
+
 // reads returns the state that readers see.
 func (p position) reads() shown {
-	if p.shown != (shown{}) {
+	if p.isMoving() {
 		return p.shown
 	}
 	return shown{p.timeline, p.rev}
@@ -75,14 +88,33 @@ func Open(c Config) (*Replica, error) {
 	}
 	c = c.withDefaults()
 	r := &Replica{cfg: c, clock: &syncproto.Clock{Now: c.Now}, commits: newCommits(), part: maxPart,
-		kick: make(chan struct{}, 1), dirty: make(chan struct{}, 1), moves: map[crm.Seq]crm.Seq{}}
-	if err := r.openFiles(); err != nil {
-		return nil, fmt.Errorf("open replica: %w", errors.Join(err, r.Close()))
+		kick: make(chan struct{}, 1), doubt: make(chan struct{}, 1), dirty: make(chan struct{}, 1), moves: map[crm.Seq]crm.Seq{}}
+	if err := r.open(); err != nil {
+		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	if err := r.recover(); err != nil {
+	if err := r.openRelay(); err != nil {
 		return nil, fmt.Errorf("open replica: %w", errors.Join(err, r.Close()))
 	}
 	return r, nil
+}
+
+// open opens the files and brings them together. Unless it succeeds they are
+// closed: nobody else can, also after the panic of a store.Disk.
+func (r *Replica) open() (err error) {
+	done := false
+	defer func() {
+		if !done {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if err := r.openFiles(); err != nil {
+		return err
+	}
+	if err := r.recover(); err != nil {
+		return err
+	}
+	done = true
+	return nil
 }
 
 // journalThere refuses a base without its journal: edits that were acknowledged
@@ -126,9 +158,18 @@ func (r *Replica) options(db string) store.Options {
 	return o
 }
 
+// Files returns the node's files, for reading beside it what Read does not show.
+// Who needs both begins the journal's transaction first.
+func (r *Replica) Files() (*store.Journal, *store.DB) { return r.journal, r.base }
+
 // Close closes the files. It must be called after Run has returned.
 func (r *Replica) Close() error {
 	var errs []error
+	if r.relay != nil {
+		if err := r.relay.lis.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
 	if r.journal != nil {
 		errs = append(errs, r.journal.Close())
 	}
@@ -138,13 +179,17 @@ func (r *Replica) Close() error {
 	return errors.Join(errs...)
 }
 
-// Run keeps a session with a master and removes purged bytes until ctx ends. It
-// returns when all its goroutines have. The error is nil if ctx ended it.
+// Run keeps a session with a master or relay, serves others if it is a relay, and
+// removes purged bytes until ctx ends. It returns when all its goroutines have. The error is nil if ctx ended it.
 func (r *Replica) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, loop := range []func(context.Context) error{r.keepConnected, r.keepPurged} {
+	loops := []func(context.Context) error{r.keepConnected, r.keepNear, r.keepPurged, r.keepAnnounced}
+	if r.relay != nil {
+		loops = append(loops, r.relay.run)
+	}
+	for _, loop := range loops {
 		wg.Go(func() {
 			if err := loop(ctx); err != nil && ctx.Err() == nil {
 				cancel(err)

@@ -859,6 +859,39 @@ func TestPurge_LostGrantLeavesNoByte(t *testing.T) {
 	})
 }
 
+// TestPurge_OutcomesNameNoRecordThatIsGone: the sentence of an outcome names its
+// record, and stays as long as the note on the attention list does.
+func TestPurge_OutcomesNameNoRecordThatIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(account("CANARY ltd", text(accTerritory, "south")))
+		m.edit(account("plain ltd", text(accTerritory, "north")))
+		b := start(t, m, t.TempDir())
+		gone, kept := b.token("CANARY ltd"), b.token("plain ltd")
+		for _, name := range []string{"CANARY ltd", "plain ltd"} {
+			m.edit(patch(catalog.Account, name, crm.Token{Rev: m.head()}, text(accDescription, "changed")))
+		}
+		synctest.Wait()
+		b.commit(crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id("CANARY ltd"), Seen: gone})
+		b.commit(crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id("plain ltd"), Seen: kept})
+		synctest.Wait()
+		m.edit(crm.Op{Kind: crm.OpSetRemove, Entity: crm.EntitySite, Record: id("site lisbon"), Seen: crm.Token{Rev: m.head()},
+			Cells: []crm.Input{{Field: crm.SiteTerritories, Value: crm.ChoicesValue("south")}}})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if holds(t, b.dir, "CANARY") {
+			t.Error("the name of a purged record is still in the files")
+		}
+		for seq, word := range map[crm.Seq]string{1: "", 2: "plain ltd"} {
+			o, decided, err := b.Outcome(seq)
+			if err != nil || !decided || o.Kind != crm.Parked || !strings.Contains(o.Message, word) || word == "" && o.Message != "" {
+				t.Errorf("edit %d: %+v, %v, %v; want it parked, and of the words %q", seq, o, decided, err, word)
+			}
+		}
+		b.sound()
+	})
+}
+
 // holds reports whether the text is anywhere in the node's files.
 func holds(t *testing.T, dir, s string) bool {
 	t.Helper()
@@ -886,6 +919,35 @@ func TestPurge_MovedRecordIsCompactedAway(t *testing.T) {
 		b.want(b.field("mover", accName), "-")
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
+		if holds(t, b.dir, "CANARY") {
+			t.Error("the moved record is still in the files")
+		}
+		b.same(m)
+		b.sound()
+	})
+}
+
+// TestPurge_RecordMissingFromAWholeTerritory moves a record away while the branch
+// is cut off and its territory is granted anew: no item says that it left.
+func TestPurge_RecordMissingFromAWholeTerritory(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(create(crm.EntityTerritory, "territory east", text(crm.TerritoryCode, "east"), text(crm.TerritoryName, "East")))
+		m.edit(account("mover", text(accTerritory, "north"), text(accDescription, "CANARY-moved")))
+		m.edit(account("stays", text(accTerritory, "north")))
+		b := start(t, m, t.TempDir())
+		m.set(func() { m.down = true })
+		m.cut()
+		m.edit(patch(catalog.Account, "mover", crm.Token{Rev: m.head()}, text(accTerritory, "east")))
+		for _, kind := range []crm.OpKind{crm.OpSetRemove, crm.OpSetAdd} {
+			m.edit(crm.Op{Kind: kind, Entity: crm.EntitySite, Record: id("site lisbon"), Seen: crm.Token{Rev: m.head()},
+				Cells: []crm.Input{{Field: crm.SiteTerritories, Value: crm.ChoicesValue("north")}}})
+		}
+		m.heal()
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		b.want(b.field("mover", accName), "-")
+		b.want(b.field("stays", accName), "stays")
 		if holds(t, b.dir, "CANARY") {
 			t.Error("the moved record is still in the files")
 		}
@@ -999,8 +1061,10 @@ func TestTimeline_RestoredMastersGetTheLostEditsBack(t *testing.T) {
 		m.cut()
 		synctest.Wait()
 		b.want(m.db.Replace(backup), nil)
-		m.set(func() { m.states[replicaN], m.timeline, m.down = &state, 2, false })
-		time.Sleep(3 * time.Second)
+		m.set(func() { m.states[replicaN], m.timeline, m.down, m.busy = &state, 2, false, 1<<20 })
+		time.Sleep(10 * time.Minute) // the tail is looked through meanwhile
+		m.set(func() { m.busy = 0 })
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		b.want(b.Status().Timeline, uint64(2))
 		b.want(b.field("after", accName), "after")
@@ -1008,6 +1072,47 @@ func TestTimeline_RestoredMastersGetTheLostEditsBack(t *testing.T) {
 		b.same(m)
 		b.sound()
 	})
+}
+
+// TestPurge_TailOfABaseFetchedAnew: what left while there was no base to leave
+// left the tail's edits of it behind.
+func TestPurge_TailOfABaseFetchedAnew(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(create(crm.EntityTerritory, "territory east", text(crm.TerritoryCode, "east"), text(crm.TerritoryName, "East")))
+		m.edit(account("mover", text(accTerritory, "north")))
+		m.edit(account("stays", text(accTerritory, "north")))
+		b := start(t, m, t.TempDir())
+		b.commit(patch(catalog.Account, "mover", b.token("mover"), text(accDescription, "CANARY-moved")))
+		kept := b.commit(patch(catalog.Account, "stays", b.token("stays"), text(accDescription, "kept")))
+		synctest.Wait()
+		b.stop()
+		dir := copyFiles(t, b.dir)
+		m.edit(patch(catalog.Account, "mover", crm.Token{Rev: m.head()}, text(accTerritory, "east")))
+		b.want(os.Remove(filepath.Join(dir, "base.db")), nil)
+		c := start(t, m, dir)
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		c.want(c.field("mover", accName), "-")
+		if holds(t, c.dir, "CANARY") {
+			t.Error("an edit of the record that moved is still in the journal")
+		}
+		if e := tailEntry(t, c, kept); e.Seq != kept {
+			t.Error("an edit of the record that stays is not kept any more")
+		}
+		c.same(m)
+		c.sound()
+	})
+}
+
+// tailEntry returns the entry of that Seq in the journal.
+func tailEntry(t *testing.T, b *branch, seq crm.Seq) (e store.Entry) {
+	t.Helper()
+	journal, _ := b.Files()
+	if err := journal.View(func(j *store.JTx) (err error) { e, _, err = j.Entry(seq); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func TestRead_Levels(t *testing.T) {

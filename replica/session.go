@@ -30,8 +30,10 @@ type session struct {
 	verdict chan syncproto.Frame      // receive → send: Pushed, Busy, Gap
 	beats   chan *syncproto.Heartbeat // receive → send: questions to answer; dropped when full
 	asks    chan *syncproto.Ask       // readers → send
+	repairs chan *syncproto.Repair    // apply → send
 	probe   chan struct{}             // readers → send: the head must be heard of now
 	silent  atomic.Bool               // the master said nothing for three heartbeats
+	leave   chan error                // holds why this node ends the session by its own will
 	ended   chan struct{}             // closed when run has returned
 
 	mu sync.Mutex // protects talk.questions
@@ -42,20 +44,39 @@ type session struct {
 func newSession(t *Talk, conn *syncproto.Conn, transport net.Conn, addr string) *session {
 	return &session{r: t.r, talk: t, conn: conn, transport: transport, addr: addr,
 		batches: make(chan *syncproto.Batch, 4), verdict: make(chan syncproto.Frame, 4*maxFlights), beats: make(chan *syncproto.Heartbeat, 4),
-		asks: make(chan *syncproto.Ask, 64), probe: make(chan struct{}, 1), ended: make(chan struct{})}
+		asks: make(chan *syncproto.Ask, 64), repairs: make(chan *syncproto.Repair, 1), probe: make(chan struct{}, 1), leave: make(chan error, 1), ended: make(chan struct{})}
 }
 
 // run lives the session. It returns why it ended, after all its goroutines.
 func (s *session) run(ctx context.Context) error {
+	if s.r.relay != nil {
+		defer s.r.relay.begin(s.addr)()
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = s.transport.Close() })
 	defer stop()
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.apply(ctx) })
 	g.Go(func() error { return s.send(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-s.leave:
+			return err
+		}
+	})
 	err := g.Wait()
 	s.finish()
 	return fmt.Errorf("session with %s: %w", s.addr, err)
+}
+
+// end ends the session.
+func (s *session) end(why error) {
+	select {
+	case s.leave <- why:
+	default: // it ends already
+	}
 }
 
 // finish closes the connection and makes known that the session has ended.
@@ -81,7 +102,7 @@ func (s *session) receive(ctx context.Context) error {
 			return errSilent
 		}
 		if err != nil {
-			return err
+			return s.r.count(err)
 		}
 		if err := s.handle(ctx, f); err != nil {
 			return err
@@ -105,7 +126,7 @@ func (s *session) handle(ctx context.Context, f syncproto.Frame) error {
 		s.talk.questions.answered(f)
 		return nil
 	}
-	return s.r.refused(f)
+	return s.r.count(s.r.refused(f))
 }
 
 // give waits for room in c.
@@ -118,15 +139,25 @@ func give[T any](ctx context.Context, c chan<- T, v T) error {
 	}
 }
 
-// apply writes the batches that receive reads.
+// apply writes the batches that receive reads, and asks for repairs.
 func (s *session) apply(ctx context.Context) error {
 	for {
+		f, err := s.talk.pull.ask()
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			if err := give(ctx, s.repairs, f); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.r.doubt:
 		case b := <-s.batches:
 			if err := s.talk.pull.take(b); err != nil {
-				return s.r.diverged(err)
+				return s.r.count(err)
 			}
 		}
 	}
@@ -151,6 +182,10 @@ func (s *session) send(ctx context.Context) error {
 			up.heard(f, s.r.cfg.Now())
 		case f := <-s.beats:
 			if err := s.conn.Send(s.r.answerBeat(f)); err != nil {
+				return err
+			}
+		case f := <-s.repairs:
+			if err := s.conn.Send(f); err != nil {
 				return err
 			}
 		case f := <-s.asks:

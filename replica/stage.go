@@ -14,7 +14,8 @@ import (
 )
 
 // A staged item is stored under entity:2 id:16, so that of two items of one
-// record the later one stays, as kind:1 partial:1 rev:8 body.
+// record the later one stays, as kind:1 partial:1 rev:8 body. One that says which
+// territory the record left concerns that alone: territory:4 is part of its key.
 const (
 	stagedKey   = 2 + 16
 	stagedFixed = 1 + 1 + 8
@@ -22,6 +23,9 @@ const (
 
 func stageItem(tx *store.Tx, it *syncproto.Item) error {
 	key := append(binary.BigEndian.AppendUint16(nil, uint16(it.Entity)), it.ID[:]...)
+	if it.Territory != 0 {
+		key = binary.BigEndian.AppendUint32(key, uint32(it.Territory))
+	}
 	partial := byte(0)
 	if it.Partial {
 		partial = 1
@@ -31,21 +35,30 @@ func stageItem(tx *store.Tx, it *syncproto.Item) error {
 }
 
 func unstageItem(s store.StagedItem) (syncproto.Item, error) {
-	if len(s.Key) != stagedKey || len(s.Item) < stagedFixed {
+	if n := len(s.Key); n != stagedKey && n != stagedKey+4 || len(s.Item) < stagedFixed {
 		return syncproto.Item{}, &crm.Error{Code: crm.CodeCorrupt, Op: "read stage", Message: fmt.Sprintf("item %x is damaged", s.Key)}
 	}
-	return syncproto.Item{Kind: syncproto.ItemKind(s.Item[0]), Partial: s.Item[1] == 1, Rev: crm.Rev(binary.BigEndian.Uint64(s.Item[2:])),
-		Entity: crm.EntityID(binary.BigEndian.Uint16(s.Key)), ID: crm.RecordID(s.Key[2:]), Body: s.Item[stagedFixed:]}, nil
+	t := crm.TerritoryID(0)
+	if len(s.Key) > stagedKey {
+		t = crm.TerritoryID(binary.BigEndian.Uint32(s.Key[stagedKey:]))
+	}
+	return syncproto.Item{Territory: t, Kind: syncproto.ItemKind(s.Item[0]), Partial: s.Item[1] == 1, Rev: crm.Rev(binary.BigEndian.Uint64(s.Item[2:])),
+		Entity: crm.EntityID(binary.BigEndian.Uint16(s.Key)), ID: crm.RecordID(s.Key[2:stagedKey]), Body: s.Item[stagedFixed:]}, nil
 }
 
-// sortItems orders items by key; those of one record keep their order.
+// sortItems orders items by what they concern; those that concern the same keep
+// their order.
 func sortItems(items []syncproto.Item) {
 	slices.SortStableFunc(items, func(a, b syncproto.Item) int {
-		return cmp.Or(cmp.Compare(a.Entity, b.Entity), bytes.Compare(a.ID[:], b.ID[:]))
+		return cmp.Or(cmp.Compare(a.Entity, b.Entity), bytes.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.Territory, b.Territory))
 	})
 }
 
-func sameRecord(a, b *syncproto.Item) bool { return a.Entity == b.Entity && a.ID == b.ID }
+// sameConcern reports whether two items are about the same record, or its leaving
+// the same territory.
+func sameConcern(a, b *syncproto.Item) bool {
+	return a.Entity == b.Entity && a.ID == b.ID && a.Territory == b.Territory
+}
 
 func isMetadata(e crm.EntityID) bool { return e == crm.EntityEntity || e == crm.EntityField }
 
@@ -121,7 +134,7 @@ func addStagedWhole(tx *store.Tx, whole []crm.TerritoryID) error {
 // unstage forgets a catch-up that cannot be finished as it began.
 func (r *Replica) unstage() error {
 	err := r.base.Update(func(tx *store.Tx) error {
-		return errors.Join(tx.ClearStage(), tx.SetMeta(metaStaged, nil), tx.SetMeta(metaWhole, nil))
+		return errors.Join(tx.ClearStage(), tx.SetMeta(metaStaged, nil), tx.SetMeta(metaWhole, nil), tx.SetMeta(metaBuckets, nil))
 	})
 	if err == nil {
 		r.advance(func(p *position) { p.staged, p.target = 0, 0 })

@@ -1,8 +1,7 @@
 package replica
 
 import (
-	"maps"
-	"slices"
+	"cmp"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -17,6 +16,9 @@ type Status struct {
 	Master    string     `json:"master,omitempty"`  // address of the master in session, or of the last one
 	Trouble   string     `json:"trouble,omitempty"` // why there is no session
 	Code      crm.Code   `json:"code,omitempty"`    // of Trouble: fenced and frozen need a person
+
+	Candidates []Candidate  `json:"candidates,omitempty"` // who may serve this node
+	Relay      *RelayStatus `json:"relay,omitempty"`      // nil: it serves no other
 
 	RTT    time.Duration `json:"rtt_ns"`
 	Offset time.Duration `json:"offset_ns"` // how far the master's clock is ahead
@@ -36,21 +38,36 @@ type Status struct {
 		Oldest  time.Time `json:"oldest,omitzero"`
 	} `json:"outbox"`
 
-	Verified crm.Rev           `json:"verified"`          // the last Rev at which digests were compared and equal
-	Suspect  []crm.TerritoryID `json:"suspect,omitempty"` // territories found to differ, not repaired yet
-	Staged   crm.Rev           `json:"staged,omitempty"`  // a catch-up or bootstrap has come this far
-	Target   crm.Rev           `json:"target,omitempty"`  // where it leads
+	Verified        crm.Rev           `json:"verified"`                   // the last Rev at which digests were compared and equal
+	Suspect         []crm.TerritoryID `json:"suspect,omitempty"`          // territories found to differ, not repaired yet
+	SuspectSince    time.Time         `json:"suspect_since,omitzero"`     // the first of them
+	SuspectBuckets  int               `json:"suspect_buckets,omitempty"`  // of them known to be wrong
+	Stuck           bool              `json:"stuck,omitempty"`            // repairs do not cure them: see the log
+	Repaired        int               `json:"repaired,omitempty"`         // territories repaired since Open
+	RepairedRecords int               `json:"repaired_records,omitempty"` // that these repairs changed
+	Damage          string            `json:"damage,omitempty"`           // of the journal, or of the base as a whole
+	Staged          crm.Rev           `json:"staged,omitempty"`           // a catch-up or bootstrap has come this far
+	Target          crm.Rev           `json:"target,omitempty"`           // where it leads
 }
 
 // Status returns how the node is now.
 func (r *Replica) Status() Status {
 	ready := r.Ready() == nil
+	relay := r.relayStatus()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
-	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, RTT: l.rtt, Offset: l.offset,
+	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, Candidates: l.choice.candidates(), Relay: relay, RTT: l.rtt, Offset: l.offset,
 		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
-		Verified: l.verified, Suspect: slices.Sorted(maps.Keys(l.suspect)), Staged: p.staged, Target: p.target}
+		Verified: l.verified, Repaired: l.repaired, RepairedRecords: l.repairedRecords, Damage: cmp.Or(r.journalDamage, r.spoiled), Staged: p.staged, Target: p.target}
+	for _, at := range r.suspicions {
+		s.Suspect = append(s.Suspect, at.territory)
+		s.SuspectBuckets += at.buckets.Len()
+		s.Stuck = s.Stuck || at.stuck
+		if since := time.UnixMilli(at.since).UTC(); s.SuspectSince.IsZero() || since.Before(s.SuspectSince) {
+			s.SuspectSince = since
+		}
+	}
 	if l.trouble != nil {
 		s.Trouble, s.Code = l.trouble.Error(), crm.CodeOf(l.trouble)
 	}

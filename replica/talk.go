@@ -41,6 +41,9 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 	if w.Proto < h.ProtoMin || w.Proto > h.ProtoMax {
 		return nil, &crm.Error{Code: syncproto.CodeVersion, Op: "connect", Message: fmt.Sprintf("the master speaks version %d, this node %d to %d", w.Proto, h.ProtoMin, h.ProtoMax)}
 	}
+	if err := r.count(plausibleWelcome(h, w)); err != nil {
+		return nil, err
+	}
 	if err := r.judge(h, w); err != nil {
 		return nil, err
 	}
@@ -48,7 +51,7 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 		return nil, err
 	}
 	now := r.cfg.Now()
-	t := &Talk{r: r, version: w.Proto, pull: pull{r: r}, up: newUpflow(r, w, now), questions: newQuestions(), heard: now}
+	t := &Talk{r: r, version: w.Proto, pull: pull{r: r, repairs: repairs{version: w.Proto, resent: h.Resend}}, up: newUpflow(r, w, now), questions: newQuestions(), heard: now}
 	r.welcomed(t, w, asked)
 	return t, nil
 }
@@ -64,13 +67,18 @@ func (t *Talk) Hear(f syncproto.Frame) error {
 	t.heard = now
 	switch f := f.(type) {
 	case *syncproto.Batch:
-		return t.r.diverged(t.pull.take(f))
+		if err := t.ask(); err != nil {
+			return err
+		}
+		return t.r.count(t.pull.take(f))
 	case *syncproto.Pushed, *syncproto.Gap, *syncproto.Busy:
 		t.up.heard(f, now)
 	case *syncproto.Heartbeat:
 		if !f.Reply {
 			f.T2 = now.UnixMilli()
-			t.out = append(t.out, t.r.answerBeat(f))
+			if len(t.out) < maxOut {
+				t.out = append(t.out, t.r.answerBeat(f))
+			}
 			break
 		}
 		if asked, ok := t.questions.beatAnswered(f.ID); ok {
@@ -79,9 +87,23 @@ func (t *Talk) Hear(f syncproto.Frame) error {
 	case *syncproto.Answer:
 		t.questions.answered(f)
 	default:
-		return t.r.refused(f)
+		return t.r.count(t.r.refused(f))
 	}
 	return nil
+}
+
+// maxOut bounds the answers that wait to be sent: a master that asks faster than
+// it reads gets no more.
+const maxOut = 64
+
+// ask has a repair sent if one is due. What comes before the next batch is looked
+// at was sent before the master heard of it.
+func (t *Talk) ask() error {
+	f, err := t.pull.ask()
+	if f != nil {
+		t.out = append(t.out, f)
+	}
+	return err
 }
 
 // Ask puts a question to the master; then is given the answer by Hear.
@@ -90,15 +112,18 @@ func (t *Talk) Ask(what syncproto.AskKind, then func(*syncproto.Answer)) {
 }
 
 // Due returns the frames to be sent now, in order; they count as sent. Ask it
-// after Hear, after an edit, and at Next. The error is as Hear's; frames that
+// after Hear, after an edit, after a scrub or read that met damage, and at Next. The error is as Hear's; frames that
 // come with it are still to be sent.
 func (t *Talk) Due() ([]syncproto.Frame, error) {
 	now := t.r.cfg.Now()
 	if !now.Before(t.heard.Add(t.r.patience())) {
 		return nil, errSilent
 	}
+	err := t.ask()
 	out := t.out
-	t.out = nil
+	if t.out = nil; err != nil {
+		return out, err
+	}
 	up, err := t.up.due(now)
 	if out = append(out, up...); err != nil {
 		return out, err
@@ -112,7 +137,7 @@ func (t *Talk) Due() ([]syncproto.Frame, error) {
 // Next is the latest time to ask for what is due, if nothing is heard or edited
 // before: the present if something is due.
 func (t *Talk) Next() time.Time {
-	if len(t.out) > 0 {
+	if len(t.out) > 0 || t.pull.asks() {
 		return t.r.cfg.Now()
 	}
 	next := t.up.wakeAt()
@@ -126,7 +151,7 @@ func (t *Talk) Next() time.Time {
 func (t *Talk) End() {
 	t.r.change(func(l *link) {
 		if l.talk == t {
-			l.talk, l.session = nil, nil
+			l.talk, l.session, l.left = nil, nil, t.r.cfg.Now()
 		}
 	})
 }
@@ -143,7 +168,7 @@ func (r *Replica) answerBeat(f *syncproto.Heartbeat) *syncproto.Heartbeat {
 // beatAnswered measures by the answer to a question.
 func (r *Replica) beatAnswered(f *syncproto.Heartbeat, asked, now time.Time) {
 	offset, rtt := syncproto.Offset(f.T1, f.T2, f.T3, now.UnixMilli())
-	r.heard(f.Head, asked, offset, rtt)
+	r.heard(f.Head, asked.Add(-age(f.AgeMillis)), offset, rtt)
 }
 
 // refused is the error for a frame that is no Welcome, or that ends a session.

@@ -77,8 +77,8 @@ func (r *Replica) keepTimeline(h *syncproto.Hello, w *syncproto.Welcome) error {
 	if err := r.leave(h.Timeline, next); err != nil {
 		return err
 	}
-	if h.Cursor == 0 && h.Staged == 0 {
-		return nil // there is nothing to move
+	if h.Cursor == 0 && h.Staged == 0 || h.Cursor > 0 && r.isSpoiled() != "" {
+		return nil // there is nothing to move, or nothing that can be
 	}
 	r.cfg.Metrics.resync.WithLabelValues("timeline").Inc()
 	return errors.Join(errAgain, r.move(h, w, next))
@@ -167,10 +167,11 @@ func (r *Replica) move(h *syncproto.Hello, w *syncproto.Welcome, next crm.Lineag
 	if err != nil {
 		return err
 	}
-	log.Error("the masters were restored from a backup; what differs is fetched, edits stay", "fork", common, "cursor", h.Cursor, "at_once", p.shown == (shown{}))
-	r.change(func(l *link) { l.heads, l.head, l.suspect = nil, 0, nil })
+	log.Error("the masters were restored from a backup; what differs is fetched, edits stay", "fork", common, "cursor", h.Cursor, "at_once", !p.isMoving())
+	r.change(func(l *link) { l.heads, l.head = nil, 0 })
 	r.advance(func(q *position) { p.last = q.last; *q = p })
-	return r.refoldAll()
+	r.dismiss("this relay goes over to the restored masters")
+	return errors.Join(r.readSuspicions(), r.refoldAll())
 }
 
 // turn makes the base one of next's timeline: at once if it is not above the
@@ -186,14 +187,47 @@ func (r *Replica) turn(tx *store.Tx, next crm.Lineage, fork crm.Rev, last crm.Se
 		return err
 	}
 	err = errors.Join(tx.ClearStage(), tx.SetMeta(metaStaged, nil), tx.SetMeta(metaWhole, nil), tx.SetMeta(metaMove, nil),
-		setNumber(tx, metaDecided, min(decided, uint64(last))), tx.DropOutcomes(r.cfg.ID.Node, last))
+		tx.SetMeta(metaBuckets, nil), setNumber(tx, metaDecided, min(decided, uint64(last))), tx.DropOutcomes(r.cfg.ID.Node, last))
+	if err == nil && r.relay != nil {
+		err = r.forgetAbove(tx, fork)
+	}
 	switch {
 	case err != nil:
 		return err
 	case rev <= fork:
 		return tx.SetLineage(next)
 	}
-	return tx.SetMeta(metaMove, crm.AppendLineage(nil, next))
+	// What is suspect is replaced with all else.
+	return errors.Join(setSuspicions(tx, nil), tx.SetMeta(metaMove, crm.AppendLineage(nil, next)))
+}
+
+// forgetAbove drops what a relay keeps of the Mutations of the nodes below that were
+// decided above the fork: they are to be decided anew.
+func (r *Replica) forgetAbove(tx *store.Tx, fork crm.Rev) error {
+	var below []crm.NodeID
+	for n, err := range tx.Nodes() {
+		if err != nil {
+			return err
+		}
+		if n.Node != r.cfg.ID.Node {
+			below = append(below, n.Node)
+		}
+	}
+	for _, n := range below {
+		var last crm.Seq
+		for o, err := range tx.Outcomes(n, 0) {
+			if err != nil {
+				return err
+			}
+			if o.Rev <= fork {
+				last = o.Seq
+			}
+		}
+		if err := tx.DropOutcomes(n, last); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moved makes p where a base stands that is moved to l.
@@ -248,13 +282,13 @@ func (r *Replica) toldLineage() crm.Lineage {
 }
 
 // reopen makes the edits pending again that the journal takes for decided and the
-// base does not, and reports whether there were any. The base must not be moving,
-// nor empty.
+// base does not, and reports whether it changed anything. The base must not be
+// moving, nor empty.
 func reopen(j *store.JTx, decided crm.Seq, at crm.Rev) (bool, error) {
 	n, err := j.Reopen(decided)
 	if err != nil {
 		return n > 0, err
 	}
-	_, err = j.Redate(undated-1, at)
-	return n > 0, err
+	m, err := j.Redate(undated-1, at)
+	return n+m > 0, err
 }

@@ -53,6 +53,7 @@ func (u *upflow) beatDue(now time.Time) bool {
 	u.beatAt = now.Add(u.r.cfg.HeartbeatEvery)
 	u.r.measureLag()
 	u.r.measureAge()
+	u.r.measureSuspicion()
 	return true
 }
 

@@ -23,6 +23,8 @@ var (
 	errSilent   = errors.New("the replica was silent for too long")
 	errLifetime = errors.New("the session was long enough")
 	errAnswered = errors.New("the replica was told why")
+	errPushes   = errors.New("too many pushes wait")
+	errKnocks   = errors.New("the node introduces itself too often")
 	errOutdated = errors.New("a newer version of the protocol can be spoken")
 )
 

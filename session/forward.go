@@ -13,13 +13,13 @@ import (
 // one.
 const codeGap crm.Code = "gap"
 
-// forwardOf is the Forward of a Submission.
-func forwardOf(id uint64, s Submission) *syncproto.Forward {
+// ForwardOf is the Forward of a Submission.
+func ForwardOf(id uint64, s Submission) *syncproto.Forward {
 	return &syncproto.Forward{ID: id, Node: s.Node, Incarnation: s.Incarnation, OffsetMillis: s.OffsetMillis, Mutations: s.Mutations}
 }
 
-// submissionOf is the Submission of a Forward.
-func submissionOf(f *syncproto.Forward) (Submission, error) {
+// SubmissionOf is the Submission of a Forward.
+func SubmissionOf(f *syncproto.Forward) (Submission, error) {
 	_, first, err := nameOf(f.Mutations[0])
 	if err != nil {
 		return Submission{}, &crm.Error{Code: syncproto.CodeFrame, Op: "read forwarded edits", Message: err.Error()}
@@ -27,8 +27,8 @@ func submissionOf(f *syncproto.Forward) (Submission, error) {
 	return Submission{Node: f.Node, Incarnation: f.Incarnation, OffsetMillis: f.OffsetMillis, First: first, Mutations: f.Mutations}, nil
 }
 
-// forwardedOf carries a Reply, or why there is none.
-func forwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
+// ForwardedOf carries a Reply, or why there is none.
+func ForwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
 	out := &syncproto.Forwarded{ID: id}
 	switch {
 	case errors.Is(err, ErrUnknown):
@@ -46,9 +46,9 @@ func forwardedOf(id uint64, r Reply, err error) *syncproto.Forwarded {
 	return out
 }
 
-// replyOf reads what forwardedOf wrote. The frame has no room for the
+// ReplyOf reads what ForwardedOf wrote. The frame has no room for the
 // incarnation that fences: the Reply names the one after the Submission's.
-func replyOf(s Submission, f *syncproto.Forwarded) (Reply, error) {
+func ReplyOf(s Submission, f *syncproto.Forwarded) (Reply, error) {
 	r := Reply{Last: f.LastSeq, Index: f.RaftIndex}
 	switch f.Code {
 	case "":
@@ -72,6 +72,11 @@ const maxWork = 256
 // ServeLink answers the other end of a [Link] until that hangs up: it has Hellos
 // judged, Mutations decided and questions answered by up.
 func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstream) error {
+	return s.serveLink(ctx, conn, up, func(crm.NodeID) error { return nil })
+}
+
+// serveLink takes reports of the nodes that the other end may speak for.
+func (s *Server) serveLink(ctx context.Context, conn *syncproto.Conn, up Upstream, may func(crm.NodeID) error) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -83,10 +88,19 @@ func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstrea
 		if err != nil {
 			return err
 		}
-		if h, ok := f.(*syncproto.Hello); ok {
+		conn.Speak(conn.Version())
+		switch f := f.(type) {
+		case *syncproto.Hello:
 			select {
-			case hellos <- h:
+			case hellos <- f:
 			case <-ctx.Done():
+			}
+			continue
+		case *syncproto.Reports:
+			for _, r := range f.Reports {
+				if may(r.Node) == nil {
+					s.cfg.Reported(r.Node, r.Cursor, r.LowBase, r.SeenMillis)
+				}
 			}
 			continue
 		}
@@ -100,18 +114,51 @@ func (s *Server) ServeLink(ctx context.Context, conn *syncproto.Conn, up Upstrea
 	}
 }
 
-// greetInOrder answers Hellos one after the other: a Welcome bears no number.
+// maxGreets is how many Hellos of one Link are judged at once: each takes a round
+// of the masters, and a storm brings hundreds.
+const maxGreets = 32
+
+// greetInOrder judges Hellos side by side and answers them in the order they
+// came: a Welcome bears no number.
 func (s *Server) greetInOrder(ctx context.Context, conn *syncproto.Conn, up Upstream, hellos <-chan *syncproto.Hello) {
+	var judging sync.WaitGroup
+	defer judging.Wait()
+	answers := make(chan chan syncproto.Frame, maxGreets)
+	judging.Go(func() { sendInOrder(ctx, conn, answers) })
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h := <-hellos:
-			f, err := up.Greet(ctx, h)
-			if err != nil {
-				f = s.Busy(err)
+			answer := make(chan syncproto.Frame, 1)
+			select {
+			case answers <- answer:
+			case <-ctx.Done():
+				return
 			}
-			conn.Send(f)
+			judging.Go(func() {
+				f, err := up.Greet(ctx, h)
+				if err != nil {
+					f = s.Busy(err)
+				}
+				answer <- f
+			})
+		}
+	}
+}
+
+func sendInOrder(ctx context.Context, conn *syncproto.Conn, answers <-chan chan syncproto.Frame) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case answer := <-answers:
+			select {
+			case f := <-answer:
+				conn.Send(f) // its failure ends Receive too
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }
@@ -120,21 +167,21 @@ func (s *Server) greetInOrder(ctx context.Context, conn *syncproto.Conn, up Upst
 func answerLink(ctx context.Context, up Upstream, f syncproto.Frame) syncproto.Frame {
 	switch f := f.(type) {
 	case *syncproto.Forward:
-		sub, err := submissionOf(f)
+		sub, err := SubmissionOf(f)
 		if err != nil {
-			return forwardedOf(f.ID, Reply{}, err)
+			return ForwardedOf(f.ID, Reply{}, err)
 		}
 		r, err := up.Submit(ctx, sub)
-		return forwardedOf(f.ID, r, err)
+		return ForwardedOf(f.ID, r, err)
 	case *syncproto.Ask:
 		a, err := up.Ask(ctx, f.What)
-		return answerTo(f, a, err)
+		return AnswerTo(f, a, err)
 	}
 	return nil
 }
 
-// answerTo addresses an answer to who asked.
-func answerTo(q *syncproto.Ask, a *syncproto.Answer, err error) *syncproto.Answer {
+// AnswerTo addresses an answer to who asked.
+func AnswerTo(q *syncproto.Ask, a *syncproto.Answer, err error) *syncproto.Answer {
 	out := &syncproto.Answer{ID: q.ID}
 	if err != nil {
 		out.Code, out.Message = crm.CodeOf(err), err.Error()

@@ -98,9 +98,9 @@ func (i *intake) notTaken(r Reply, err error) (Act, error) {
 	case r.Gap != 0:
 		return Act{Send: frames(&syncproto.Gap{Expected: r.Gap})}, nil
 	case r.Fork:
-		return Act{Send: frames(&syncproto.Frozen{Reason: FrozenAdvice})}, errAnswered
+		return Act{Send: frames(&syncproto.Frozen{Reason: FrozenAdvice})}, errors.Join(errAnswered, &crm.Error{Code: crm.CodeFrozen, Op: "push", Message: FrozenAdvice})
 	}
-	return Act{Send: frames(&syncproto.Fenced{Incarnation: r.Fenced, Reason: fencedAdvice})}, errAnswered
+	return Act{Send: frames(&syncproto.Fenced{Incarnation: r.Fenced, Reason: fencedAdvice})}, errors.Join(errAnswered, &crm.Error{Code: crm.CodeFenced, Op: "push", Message: fencedAdvice})
 }
 
 // end gives back what a push holds of the backlog.

@@ -53,7 +53,7 @@ func (k *Link) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, 
 // Submit passes Mutations on. If the Reply is Fenced its incarnation is only one
 // that is not the Submission's.
 func (k *Link) Submit(ctx context.Context, s Submission) (Reply, error) {
-	f, err := k.call(ctx, func(id uint64) syncproto.Frame { return forwardOf(id, s) })
+	f, err := k.call(ctx, func(id uint64) syncproto.Frame { return ForwardOf(id, s) })
 	if err != nil {
 		return Reply{}, err
 	}
@@ -61,7 +61,7 @@ func (k *Link) Submit(ctx context.Context, s Submission) (Reply, error) {
 	if !ok {
 		return Reply{}, Unexpected(f)
 	}
-	return replyOf(s, answer)
+	return ReplyOf(s, answer)
 }
 
 // Ask passes a question on.
@@ -75,6 +75,24 @@ func (k *Link) Ask(ctx context.Context, what syncproto.AskKind) (*syncproto.Answ
 		return nil, Unexpected(f)
 	}
 	return answer, nil
+}
+
+// Report passes on how far replicas are, if the node above knows that frame.
+// Reports are hints: an error means that they may not have arrived.
+func (k *Link) Report(ctx context.Context, reports []syncproto.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
+	defer cancel()
+	l, err := k.get(ctx)
+	if err == nil && l.conn.Version() == 0 {
+		_, err = k.Knows(ctx)
+	}
+	if err != nil || l.conn.Version() < versionRelays {
+		return err
+	}
+	l.conn.Speak(l.conn.Version())
+	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
+	defer stop()
+	return l.conn.Send(&syncproto.Reports{Reports: reports})
 }
 
 // Knows returns the newest version that both this node and the one above know,

@@ -29,10 +29,14 @@ type outflow struct {
 	more   bool      // it was a part, and was sent
 	lazyAt time.Time // when a head that changes nothing is told; zero: no such head
 	beatAt time.Time // of the next question
+
+	repairs repairs
 }
 
 func newOutflow(s *Server, site string, h *syncproto.Hello, w *syncproto.Welcome, now time.Time) outflow {
-	return outflow{srv: s, feed: NewFeed(&s.rosters, site, h, w.Timeline), spoken: w.Proto, most: min(h.ProtoMax, s.cfg.Protocol), beatAt: now}
+	f := NewFeed(&s.rosters, site, h, w)
+	f.server = s.cfg.Relay
+	return outflow{srv: s, feed: f, spoken: w.Proto, most: min(h.ProtoMax, s.cfg.Protocol), beatAt: now, repairs: repairs{left: repairBurst, at: now}}
 }
 
 // due returns what is to be sent now: a question, and at most one batch.
@@ -44,6 +48,9 @@ func (o *outflow) due(now time.Time) ([]syncproto.Frame, error) {
 			return nil, err
 		}
 		out = append(out, &syncproto.Heartbeat{T1: now.UnixMilli(), Head: o.srv.cfg.Head()})
+	}
+	if r := o.repairs.due(now); r != nil {
+		o.rewind(r)
 	}
 	b, err := o.batch(now)
 	if b != nil {
@@ -67,6 +74,9 @@ func (o *outflow) current() error {
 	})
 }
 
+// catchesUp reports whether the next batch may be one of many.
+func (o *outflow) catchesUp() bool { return !o.read || o.more }
+
 // batch returns the next batch if it must go now. What it returns counts as
 // sent.
 func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
@@ -79,10 +89,16 @@ func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
 		b, err = o.feed.Next(tx)
 		return err
 	})
+	if crm.CodeOf(err) == crm.CodeCorrupt && o.srv.cfg.Damaged != nil {
+		o.srv.cfg.Damaged(err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	o.read, o.head = true, b.To
+	for range o.feed.foreign() {
+		o.srv.cfg.Observe.Repair(RepairRefused)
+	}
 	if o.feed.Matters(b) || late && b.To > o.feed.Cursor() {
 		o.more, o.lazyAt = !b.Final, time.Time{}
 		o.feed.Sent(b)
@@ -97,19 +113,40 @@ func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
 	return nil, nil
 }
 
+// heard takes a Repair; one before it that was not answered is forgotten.
+func (o *outflow) heard(r *syncproto.Repair) {
+	o.srv.cfg.Observe.Repair(RepairAsked)
+	o.repairs.waiting = r
+}
+
+// rewind has the next final batch answer a Repair.
+func (o *outflow) rewind(r *syncproto.Repair) {
+	o.srv.cfg.Logger.Warn("a replica does not hold what this node does and is sent it again", "node", o.feed.node, "territories", len(r.Wants), "from", r.Cursor)
+	o.srv.cfg.Observe.Repair(RepairAnswered)
+	o.feed.Rewind(r)
+	o.read, o.more, o.lazyAt = false, false, time.Time{}
+}
+
 // next is when due must be asked again, if nothing changes before.
 func (o *outflow) next(now time.Time) time.Time {
-	switch {
-	case o.more:
+	if o.more {
 		return now
-	case !o.lazyAt.IsZero() && o.lazyAt.Before(o.beatAt):
-		return o.lazyAt
 	}
-	return o.beatAt
+	next := o.beatAt
+	if !o.lazyAt.IsZero() && o.lazyAt.Before(next) {
+		next = o.lazyAt
+	}
+	if at, waiting := o.repairs.next(); waiting && at.Before(next) {
+		next = at
+	}
+	return next
 }
 
 // answer completes the answer to a question that came at q.T2.
 func (o *outflow) answer(q *syncproto.Heartbeat, now time.Time) *syncproto.Heartbeat {
 	q.Reply, q.T3, q.Head = true, now.UnixMilli(), o.srv.cfg.Head()
+	if o.spoken >= versionRelays {
+		q.AgeMillis = o.srv.age()
+	}
 	return q
 }

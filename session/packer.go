@@ -82,28 +82,35 @@ func (p *packer) cut(next place) {
 // item returns what the replica must be told of an entry; ok is false if that
 // is nothing.
 func (p *packer) item(t crm.TerritoryID, entry store.FeedEntry) (it syncproto.Item, ok bool, err error) {
+	w := p.ways[t]
+	below, mends := entry.Rev <= p.cursor && !w.mend.IsEmpty(), w.mend.Has(p.tx.BucketOf(entry.ID))
+	if below && (entry.Left || !mends) {
+		return it, false, nil
+	}
 	r, err := p.tx.Record(entry.Entity, entry.ID)
 	if err != nil {
 		return it, false, err
 	}
-	w := p.ways[t]
 	it = syncproto.Item{Kind: syncproto.ItemRecord, Entity: entry.Entity, ID: entry.ID}
 	switch {
 	case entry.Left:
-		if entry.Rev <= w.skip || r != nil && p.tells(r) {
+		if entry.Rev <= w.skip || r != nil && p.tells(r) && !p.circle.relays() {
 			return it, false, nil // never sent, or its new territory's feed has it
 		}
 		it.Kind, it.Rev = syncproto.ItemLeft, entry.Rev
+		if p.version >= versionRelays {
+			it.Territory = t
+		}
 		return it, true, nil
 	case r == nil:
 		return it, false, &crm.Error{Code: crm.CodeCorrupt, Op: "read feed", Item: entry.ID.String(), Message: "the feed names a record that is not there; run `tradepost check`"}
 	case r.Deleted:
-		if entry.Rev <= w.skip {
+		if entry.Rev <= w.skip || below {
 			return it, false, nil
 		}
 		it.Kind = syncproto.ItemDeleted
 	}
-	if !w.whole {
+	if !w.whole && !mends {
 		r, it.Partial = syncproto.Delta(r, p.cursor)
 	}
 	it.Body = crm.AppendRecord(nil, r)
@@ -130,6 +137,21 @@ func (p *packer) digests() error {
 		sum := syncproto.TerritoryDigest{Territory: t}
 		copy(sum.Sum[:], d[:])
 		p.batch.Digests = append(p.batch.Digests, sum)
+	}
+	return nil
+}
+
+// sums adds the bucket sums that a Repair wants, of the territories granted.
+func (p *packer) sums() error {
+	for _, t := range sortedKeys(p.wants) {
+		if !p.wants[t].IsEmpty() || p.ways[t] == nil {
+			continue
+		}
+		buckets, err := p.tx.Buckets(t)
+		if err != nil {
+			return err
+		}
+		p.batch.Sums = append(p.batch.Sums, *syncproto.SumsOf(t, buckets))
 	}
 	return nil
 }

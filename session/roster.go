@@ -31,6 +31,8 @@ type NodeFacts struct {
 	Sync   string // host:port
 	HTTP   string
 	Raft   string
+	Votes  bool    // of a master: it is to be a voter of Raft
+	Since  crm.Rev // when the record last changed
 }
 
 // SiteFacts is a site's record.
@@ -38,6 +40,7 @@ type SiteFacts struct {
 	Name   string
 	City   string
 	Grants []Grant // by element of the set; Shared is not among them
+	Since  crm.Rev // when the record last changed
 }
 
 // A Grant lets a site hold a territory.
@@ -138,11 +141,11 @@ func nodeFactsOf(tx *store.Tx, rec *crm.Record) (NodeFacts, error) {
 	text := func(f crm.FieldID) string { return rec.Value(f).Str() }
 	return NodeFacts{Record: rec.ID, Token: seen, Node: crm.NodeID(rec.Value(crm.NodeNumber).Int()),
 		Site: text(crm.NodeSite), City: text(crm.NodeCity), Role: auth.Role(text(crm.NodeRole)), Active: text(crm.NodeStatus) != "removed",
-		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft)}, err
+		Sync: text(crm.NodeSync), HTTP: text(crm.NodeHTTP), Raft: text(crm.NodeRaft), Votes: text(crm.NodeSuffrage) != "nonvoter", Since: rec.Stamp.Rev}, err
 }
 
 func siteFactsOf(tx *store.Tx, rec *crm.Record) (SiteFacts, error) {
-	s := SiteFacts{Name: rec.Value(crm.SiteName).Str(), City: rec.Value(crm.SiteCity).Str()}
+	s := SiteFacts{Name: rec.Value(crm.SiteName).Str(), City: rec.Value(crm.SiteCity).Str(), Since: rec.Stamp.Rev}
 	c := rec.Cell(crm.SiteTerritories)
 	if c == nil {
 		return s, nil
@@ -174,17 +177,19 @@ func territoryOf(tx *store.Tx, code string) (crm.TerritoryID, crm.Rev, error) {
 	return crm.TerritoryID(rec.Value(crm.TerritoryNumber).Int()), rec.Entered, nil
 }
 
+// maxHosts is how many addresses a Welcome may carry.
+const maxHosts = 64
+
 // Masters returns the sync addresses of the active masters, leader first, at
 // most as many as a Welcome may carry.
 func (r *Roster) Masters(leader crm.NodeID) []string {
-	const most = 64
 	var out []string
 	if n := r.Nodes[leader]; n.Active && n.Sync != "" {
 		out = append(out, n.Sync)
 	}
 	for _, id := range sortedKeys(r.Nodes) {
 		n := r.Nodes[id]
-		if id != leader && n.Active && n.Role == auth.RoleMaster && n.Sync != "" && len(out) < most {
+		if id != leader && n.Active && n.Role == auth.RoleMaster && n.Sync != "" && len(out) < maxHosts {
 			out = append(out, n.Sync)
 		}
 	}

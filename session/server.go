@@ -15,13 +15,17 @@ import (
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
-// A Config is what a Server serves from and whom it asks. All but Protocol, Logger
-// and Observe must be set; the funcs may be called by any goroutine.
+// A Config is what a Server serves from and whom it asks. All but Relay, Ready,
+// Age, Protocol, Logger and Observe must be set; the funcs may be called by any
+// goroutine.
 type Config struct {
-	Cluster  string    // the cluster's id
-	DB       *store.DB // the decided records
-	Protocol uint16    // the newest version that this node speaks; 0: syncproto.MaxVersion
+	Cluster  string     // the cluster's id
+	DB       *store.DB  // the decided records
+	Protocol uint16     // the newest version that this node speaks; 0: syncproto.MaxVersion
+	Relay    crm.NodeID // this node, if it is a relay; 0: it is a master
 	Upstream Upstream
+	Ready    func() error         // of a relay: why nobody can be served now
+	Age      func() time.Duration // of a relay: how long ago Head was known to be the masters'
 
 	Head          func() crm.Rev                        // the last Rev committed to DB
 	Changed       func() <-chan struct{}                // closed at the next commit; got before looking at Head
@@ -31,6 +35,9 @@ type Config struct {
 	// Reported is told how far a replica has come: what it applied, the lowest Rev
 	// that its pending edits refer to, and when it was heard, in Unix milliseconds.
 	Reported func(n crm.NodeID, cursor, lowBase crm.Rev, seenMillis int64)
+
+	// Damaged is told that the feed met damage in DB; nil: nobody is.
+	Damaged func(error)
 
 	Now     func() time.Time
 	Jitter  func(bound time.Duration) time.Duration // a random duration below bound
@@ -42,9 +49,18 @@ type Config struct {
 type Observer struct {
 	Handshake func(answer syncproto.Kind)
 	Batch     func(*syncproto.Batch) // one was sent
+	Refused   func(crm.Code)         // a replica was refused, or sent what is refused
 	RTT       func(site string, rtt time.Duration)
 	Bytes     func(site string, in, out int64) // since the last call
+	Repair    func(what string)                // RepairAsked and so on
 }
+
+// What becomes of Repairs: a replica disagrees, so one of the two is damaged.
+const (
+	RepairAsked    = "asked"
+	RepairAnswered = "answered"
+	RepairRefused  = "refused" // for each territory that the replica may not hold
+)
 
 func (o Observer) withDefaults() Observer {
 	if o.Handshake == nil {
@@ -53,11 +69,17 @@ func (o Observer) withDefaults() Observer {
 	if o.Batch == nil {
 		o.Batch = func(*syncproto.Batch) {}
 	}
+	if o.Refused == nil {
+		o.Refused = func(crm.Code) {}
+	}
 	if o.RTT == nil {
 		o.RTT = func(string, time.Duration) {}
 	}
 	if o.Bytes == nil {
 		o.Bytes = func(string, int64, int64) {}
+	}
+	if o.Repair == nil {
+		o.Repair = func(string) {}
 	}
 	return o
 }
@@ -68,6 +90,8 @@ type Server struct {
 	cfg     Config
 	rosters Rosters
 	backlog backlog
+	knocks  knocks
+	slots   slots
 
 	mu     sync.Mutex // protects byNode
 	byNode map[crm.NodeID]*session
@@ -101,6 +125,9 @@ const (
 	handshakeLimit = 10 * time.Second
 	// firstFrame bounds the time from the end of TLS's handshake to the first frame.
 	firstFrame = 10 * time.Second
+	// relayWait bounds a relay's wait to catch up with a node that comes to it:
+	// another one may be further.
+	relayWait = time.Second
 	// busyFor is what a replica is asked to wait, give or take half.
 	busyFor = time.Second
 )
@@ -123,8 +150,8 @@ func (s *Server) greet(ctx context.Context, h *syncproto.Hello, id auth.Identity
 	received := s.cfg.Now()
 	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
-	if err := s.Check(h, id); err != nil {
-		return Refusal(err)
+	if f := s.Turn(h, id); f != nil {
+		return f
 	}
 	f, err := s.cfg.Upstream.Greet(ctx, h)
 	if err != nil {
@@ -137,10 +164,43 @@ func (s *Server) greet(ctx context.Context, h *syncproto.Hello, id auth.Identity
 	if !ok {
 		return f
 	}
-	if err := s.reach(ctx, Goal(h, w)); err != nil {
+	if err := s.reach(ctx, s.Goal(h, w)); err != nil {
 		return s.Busy(err)
 	}
 	return s.Complete(h, w, id, received)
+}
+
+// Goal is the Goal of this server: a relay passes on what the leader says of the node
+// and its edits, and what was decided of them when it is there itself.
+func (s *Server) Goal(h *syncproto.Hello, w *syncproto.Welcome) crm.Rev {
+	if s.cfg.Relay == 0 {
+		return Goal(h, w)
+	}
+	here := *w
+	here.Head = 0
+	return Goal(h, &here)
+}
+
+// Turn returns what turns a Hello away before it is judged: nil if nothing does.
+func (s *Server) Turn(h *syncproto.Hello, id auth.Identity) syncproto.Frame {
+	if err := s.Check(h, id); err != nil {
+		return Refusal(err)
+	}
+	if s.cfg.Relay == 0 {
+		return nil
+	}
+	if err := s.cfg.Ready(); err != nil {
+		return s.Busy(err)
+	}
+	// A relay that lags may know less of the node than those above.
+	st, err := s.Standing(h.Node)
+	if err == nil && st.Listed {
+		err = st.servedBy(s.cfg.Relay)
+	}
+	if crm.CodeOf(err) == CodeNotServed {
+		return Refusal(err)
+	}
+	return nil
 }
 
 // Check judges of a Hello what needs no state. The error refuses it.
@@ -180,6 +240,11 @@ func Goal(h *syncproto.Hello, w *syncproto.Welcome) crm.Rev {
 
 // reach waits until this node is at rev. The error has code stale.
 func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
+	if s.cfg.Relay != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, relayWait)
+		defer cancel()
+	}
 	for {
 		changed, head := s.cfg.Changed(), s.cfg.Head()
 		if head >= rev {
@@ -188,7 +253,7 @@ func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return &crm.Error{Code: crm.CodeStale, Op: fmt.Sprintf("wait for rev %d", rev), Message: fmt.Sprintf("this master is at rev %d", head), Err: ctx.Err()}
+			return &crm.Error{Code: crm.CodeStale, Op: fmt.Sprintf("wait for rev %d", rev), Message: fmt.Sprintf("this node is at rev %d", head), Err: ctx.Err()}
 		}
 	}
 }
@@ -197,15 +262,25 @@ func (s *Server) reach(ctx context.Context, rev crm.Rev) error {
 // who does not belong to the cluster. It is to be sent at once.
 func (s *Server) Complete(h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity, received time.Time) syncproto.Frame {
 	st, err := s.Standing(h.Node)
+	if err == nil && s.cfg.Relay != 0 {
+		err = s.relays(st, h, w)
+	}
 	if err == nil {
 		err = st.Belongs(id)
+	}
+	if crm.CodeOf(err) == crm.CodeStale {
+		return s.Busy(err)
 	}
 	if err != nil {
 		return Refusal(err)
 	}
 	leader, self := s.cfg.Leader()
 	lowered(w, min(w.Proto, h.ProtoMax, s.cfg.Protocol))
-	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Masters(leader)
+	w.Head, w.Leader, w.Masters = st.Head, self, st.Roster.Hosts(leader, h.Node)
+	w.AgeMillis = s.age()
+	if w.Proto < versionRelays {
+		w.AgeMillis = 0
+	}
 	w.HelloSent, w.Received, w.Sent = h.Sent, received.UnixMilli(), s.cfg.Now().UnixMilli()
 	return w
 }
@@ -232,6 +307,15 @@ func (s *Server) leave(c *session) {
 	defer s.mu.Unlock()
 	if s.byNode[c.node] == c {
 		delete(s.byNode, c.node)
+	}
+}
+
+// EndAll ends every session: what the store holds is not what was sent any more.
+func (s *Server) EndAll(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.byNode {
+		k.end(why)
 	}
 }
 

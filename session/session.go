@@ -17,6 +17,9 @@ import (
 const (
 	// maxPushes is how many pushes of a replica wait for the one before.
 	maxPushes = 4
+	// maxBeats is how many questions of a replica wait for the answer; those beyond
+	// go unanswered.
+	maxBeats = 4
 	// maxAsks is how many questions of a replica are answered at once.
 	maxAsks = 16
 )
@@ -37,6 +40,7 @@ type session struct {
 
 	pushes  chan *syncproto.Push
 	beats   chan *syncproto.Heartbeat // questions to answer; those over its capacity go unanswered
+	repairs chan *syncproto.Repair    // holds the newest that the feed has not seen
 	sending atomic.Bool               // a Batch is on its way out
 
 	mu       sync.Mutex // protects progress
@@ -47,40 +51,59 @@ type session struct {
 // session. The caller closes the connection.
 func (s *Server) Serve(ctx context.Context, c net.Conn, conn *syncproto.Conn, id auth.Identity) {
 	log := s.cfg.Logger
+	if !s.knocks.allow(crm.NodeID(id.Node), s.cfg.Now()) {
+		s.cfg.Observe.Handshake(syncproto.KindBusy)
+		s.cfg.Observe.Refused(crm.CodeUnavailable)
+		sendFirst(c, conn, s.Busy(errKnocks))
+		return
+	}
 	first, err := ReceiveFirst(c, conn)
 	if err != nil {
-		log.Debug("a replica said nothing", "node", id.Node, "error", err)
+		log.Debug("a replica said nothing", "node", id.Node, "error", s.count(err))
 		return
 	}
 	h, ok := first.(*syncproto.Hello)
 	if !ok {
-		conn.Send(Refusal(Unexpected(first))) // whether the peer hears it is its affair
+		sendFirst(c, conn, Refusal(s.count(Unexpected(first))))
 		return
 	}
 	f := s.greet(ctx, h, id)
 	s.cfg.Observe.Handshake(f.Kind())
+	s.countAnswer(f)
 	w, ok := f.(*syncproto.Welcome)
 	if !ok {
 		log.Info("a replica was turned away", "node", id.Node, "site", id.Site, "with", f.Kind())
-		conn.Send(f)
+		sendFirst(c, conn, f)
 		return
 	}
-	if err := conn.Send(w); err != nil {
+	if err := sendFirst(c, conn, w); err != nil {
 		log.Debug("a replica left at once", "node", id.Node, "error", err)
 		return
 	}
 	conn.Speak(w.Proto)
 	log.Info("a session began", "node", h.Node, "site", id.Site, "incarnation", w.Incarnation, "cursor", h.Cursor, "next_seq", h.NextSeq)
 	k := s.newSession(conn, h, w, id)
-	err = k.run(ctx)
+	err = s.count(k.run(ctx))
 	log.Info("a session ended", "node", k.node, "site", k.site, "lasted", s.cfg.Now().Sub(k.since), "error", err)
+}
+
+// sendFirst answers a first frame, but does not wait for ever for a peer that
+// takes nothing. Whether one that is refused hears it is its affair.
+func sendFirst(c net.Conn, conn *syncproto.Conn, f syncproto.Frame) error {
+	if err := c.SetWriteDeadline(time.Now().Add(firstFrame)); err != nil {
+		return err
+	}
+	if err := conn.Send(f); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(time.Time{})
 }
 
 func (s *Server) newSession(conn *syncproto.Conn, h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity) *session {
 	now := s.cfg.Now()
 	return &session{srv: s, conn: conn, node: h.Node, site: id.Site, since: now,
 		in: intake{srv: s, node: h.Node, incarnation: w.Incarnation}, out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now),
-		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, 4), progress: newProgress(h, w, now)}
+		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, maxBeats), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
 }
 
 // run owns the session's goroutines and returns why it ended.
@@ -123,6 +146,8 @@ func (k *session) receive(ctx context.Context) error {
 			k.report(f, now)
 		case *syncproto.Heartbeat:
 			k.beat(f, now)
+		case *syncproto.Repair:
+			k.repair(f)
 		case *syncproto.Ask:
 			select {
 			case room <- struct{}{}:
@@ -163,10 +188,19 @@ func (k *session) beat(f *syncproto.Heartbeat, now time.Time) {
 	}
 }
 
+// repair leaves a Repair to the feed, in place of one that it has not seen.
+func (k *session) repair(f *syncproto.Repair) {
+	select {
+	case <-k.repairs:
+	default:
+	}
+	k.repairs <- f // only receive puts one in, so there is room
+}
+
 // ask answers what a read at the replica must have reached.
 func (k *session) ask(ctx context.Context, q *syncproto.Ask) {
 	a, err := k.srv.cfg.Upstream.Ask(ctx, q.What)
-	k.conn.Send(answerTo(q, a, err)) // its failure ends receive too
+	k.conn.Send(AnswerTo(q, a, err)) // its failure ends receive too
 }
 
 // watch ends the session when it was long enough, or when the replica shows no
@@ -197,9 +231,21 @@ func (k *session) feed(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		changed := k.srv.cfg.Changed()
-		out, err := k.out.due(k.srv.cfg.Now())
-		if err := k.sendAll(out); err != nil {
+		select {
+		case r := <-k.repairs:
+			k.out.heard(r)
+		default:
+		}
+		leave, err := k.enter(ctx)
+		if err != nil || ctx.Err() != nil {
+			leave()
 			return err
+		}
+		out, err := k.out.due(k.srv.cfg.Now())
+		sent := k.sendAll(out)
+		leave()
+		if sent != nil {
+			return sent
 		}
 		if errors.Is(err, errOutdated) {
 			return err // the replica comes again by itself
@@ -216,6 +262,29 @@ func (k *session) feed(ctx context.Context) error {
 	return nil
 }
 
+// enter waits for a place among those that catch up, if the session does, and
+// answers heartbeats meanwhile. The place is left at the latest after slotLease.
+func (k *session) enter(ctx context.Context) (leave func(), err error) {
+	if !k.out.catchesUp() {
+		return func() {}, nil
+	}
+	s := k.srv.slots.enter()
+	back := func() { k.srv.slots.leave(s) }
+	for {
+		select {
+		case <-s.granted:
+			lease := time.AfterFunc(slotLease, back)
+			return func() { lease.Stop(); back() }, nil
+		case <-ctx.Done():
+			return back, nil
+		case q := <-k.beats:
+			if err := k.conn.Send(k.out.answer(q, k.srv.cfg.Now())); err != nil {
+				return back, err
+			}
+		}
+	}
+}
+
 // idle answers heartbeats until there may be more to send.
 func (k *session) idle(ctx context.Context, changed <-chan struct{}, due <-chan time.Time) error {
 	for {
@@ -225,6 +294,9 @@ func (k *session) idle(ctx context.Context, changed <-chan struct{}, due <-chan 
 		case <-changed:
 			return nil
 		case <-due:
+			return nil
+		case r := <-k.repairs:
+			k.out.heard(r)
 			return nil
 		case q := <-k.beats:
 			if err := k.conn.Send(k.out.answer(q, k.srv.cfg.Now())); err != nil {

@@ -66,6 +66,15 @@ func LevelIn(tx *store.Tx) (uint16, error) {
 	return uint16(min(binary.BigEndian.Uint64(b), math.MaxUint16)), nil
 }
 
+// RaiseLevel sets MetaLevel, which never falls.
+func RaiseLevel(tx *store.Tx, level uint16) error {
+	was, err := LevelIn(tx)
+	if err != nil || level <= was {
+		return err
+	}
+	return tx.SetMeta(MetaLevel, binary.BigEndian.AppendUint64(nil, uint64(level)))
+}
+
 // MetaBackup is the name of the store's blob that says what the last backup
 // covers: rev 8 ‖ when it was taken, Unix milliseconds 8, big-endian.
 const MetaBackup = "backup"

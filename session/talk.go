@@ -55,6 +55,9 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 	t.count++
 	switch f := f.(type) {
 	case *syncproto.Push:
+		if len(t.waiting) == maxPushes {
+			return Act{Send: frames(t.srv.Busy(errPushes))}, nil
+		}
 		t.waiting = append(t.waiting, f)
 		return t.push(Act{})
 	case *syncproto.Applied:
@@ -66,11 +69,15 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 			break
 		}
 		f.T2 = now.UnixMilli()
-		t.beats = append(t.beats, f)
+		if len(t.beats) < maxBeats {
+			t.beats = append(t.beats, f)
+		}
+	case *syncproto.Repair:
+		t.out.heard(f)
 	case *syncproto.Ask:
 		return Act{Ask: f}, nil
 	default:
-		err := Unexpected(f)
+		err := t.srv.count(Unexpected(f))
 		return Act{Send: frames(Refusal(err))}, errors.Join(errAnswered, err)
 	}
 	return Act{}, nil
@@ -85,7 +92,7 @@ func (t *Talk) push(act Act) (Act, error) {
 		t.sub = next.Submit
 		act.Send, act.Submit = append(act.Send, next.Send...), next.Submit
 		if err != nil {
-			return act, err
+			return act, t.srv.count(err)
 		}
 	}
 	return act, nil
@@ -102,14 +109,14 @@ func (t *Talk) Replied(r Reply, err error) (Act, error) {
 	act, err := t.in.replied(r, err, t.clock.best())
 	t.sub = act.Submit
 	if err != nil {
-		return act, err
+		return act, t.srv.count(err)
 	}
 	return t.push(act)
 }
 
 // Answered returns the answer to a question of the replica.
 func (t *Talk) Answered(q *syncproto.Ask, a *syncproto.Answer, err error) syncproto.Frame {
-	return answerTo(q, a, err)
+	return AnswerTo(q, a, err)
 }
 
 // Due returns what is to be done now: answers, a question, one batch, a
@@ -132,7 +139,7 @@ func (t *Talk) Due() (Act, error) {
 	}
 	if err != nil {
 		act.Send = append(act.Send, Refusal(err))
-		return act, err
+		return act, t.srv.count(err)
 	}
 	if !t.again.IsZero() && !now.Before(t.again) {
 		act.Submit, t.again = t.sub, time.Time{}

@@ -25,7 +25,7 @@ import (
 // A world is one master and one branch whose Talks are driven by the test's own
 // goroutine. Its clock moves only when it is told to.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	clock time.Time
 	rand  *rand.ChaCha8
 	fsm   *master.FSM
@@ -34,12 +34,15 @@ type world struct {
 	seq   crm.Seq // of head office
 	chain crm.ChainHash
 	site  crm.RecordID
+	id    auth.Identity // of the branch
 
+	dir     string // of the branch
 	branch  *replica.Replica
 	up      *replica.Talk
 	down    *session.Talk
 	unknown int                                               // submissions to be decided without an answer
 	mangle  func(syncproto.Frame) (instead []syncproto.Frame) // of what the master sends; nil: nothing is
+	refused map[crm.Code]int                                  // what the master counted
 	trace   hash.Hash
 	log     []string // frames by kind and direction
 }
@@ -53,9 +56,9 @@ const (
 
 var branchID = auth.Identity{Cluster: "c1", Role: auth.RoleReplica, Site: "lisbon", Node: uint32(branchNode)}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), trace: sha256.New()}
+	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), id: branchID, trace: sha256.New(), refused: map[crm.Code]int{}}
 	var err error
 	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true}, Now: w.now}); err != nil {
 		t.Fatal(err)
@@ -63,7 +66,8 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = w.fsm.Close() })
 	w.srv = session.New(session.Config{Cluster: "c1", DB: w.fsm.DB(), Head: w.fsm.Head, Changed: w.fsm.Changed,
 		Leader: func() (crm.NodeID, bool) { return 1, true }, Reported: func(crm.NodeID, crm.Rev, crm.Rev, int64) {},
-		Now: w.now, Jitter: func(bound time.Duration) time.Duration { return bound / 2 }})
+		Now: w.now, Jitter: func(bound time.Duration) time.Duration { return bound / 2 },
+		Observe: session.Observer{Refused: func(c crm.Code) { w.refused[c]++ }}})
 	w.apply(master.TimelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: w.clock.UnixMilli(), Site: "hq", Sync: "m1:7300"})
 	for _, req := range catalog.Requests("setup") {
 		w.office(req.Ops...)
@@ -74,7 +78,8 @@ func newWorld(t *testing.T) *world {
 	w.site = site.Record
 	w.office(site)
 	w.office(w.create(crm.EntityNode, crm.NodeSite, crm.TextValue("lisbon"), crm.NodeRole, crm.ChoiceValue("replica"), crm.NodeStatus, crm.ChoiceValue("active")))
-	w.branch, err = replica.Open(replica.Config{Dir: t.TempDir(), ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
+	w.dir = t.TempDir()
+	w.branch, err = replica.Open(replica.Config{Dir: w.dir, ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
 		Masters: func() []string { return nil }, Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("there is no line") }})
 	if err != nil {
 		t.Fatal(err)
@@ -156,14 +161,14 @@ func (w *world) greet() error {
 	if err != nil {
 		return err
 	}
-	w.up, w.down = up, w.srv.NewTalk(h, f.(*syncproto.Welcome), branchID)
+	w.up, w.down = up, w.srv.NewTalk(h, f.(*syncproto.Welcome), w.id)
 	return nil
 }
 
 // judge is what a master that leads makes of a Hello.
 func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 	w.t.Helper()
-	if err := w.srv.Check(h, branchID); err != nil {
+	if err := w.srv.Check(h, w.id); err != nil {
 		return session.Refusal(err)
 	}
 	s, err := w.srv.Standing(h.Node)
@@ -175,18 +180,31 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 		w.apply(master.FreezeEntry{Node: h.Node, Reason: j.Freeze})
 	}
 	if j.Admit != "" {
-		e := master.AdmitEntry{Node: h.Node, Reason: j.Admit}
-		w.rand.Read(e.Nonce[:])
-		w.apply(e)
+		w.admit(h.Node, j.Admit)
 		if s, err = w.srv.Standing(h.Node); err != nil {
 			w.t.Fatal(err)
 		}
 		j.Answer = s.Welcome()
 	}
 	if welcome, ok := j.Answer.(*syncproto.Welcome); ok {
-		return w.srv.Complete(h, welcome, branchID, w.clock)
+		return w.srv.Complete(h, welcome, w.id, w.clock)
 	}
 	return j.Answer
+}
+
+// admit gives a node's disk the next incarnation.
+func (w *world) admit(n crm.NodeID, why string) {
+	w.t.Helper()
+	e := master.AdmitEntry{Node: n, Reason: why}
+	w.rand.Read(e.Nonce[:])
+	w.apply(e)
+}
+
+// decide is what the master that leads replies to a Submission.
+func (w *world) decide(s session.Submission) (session.Reply, error) {
+	w.t.Helper()
+	v := w.apply(master.PushOf(s, w.clock.UnixMilli()))
+	return master.ReplyOf(s, w.index, v.Results), v.Err
 }
 
 func (w *world) hangUp() {
@@ -198,7 +216,7 @@ func (w *world) hangUp() {
 }
 
 // recode sends a frame through the codec.
-func recode[F syncproto.Frame](t *testing.T, f F) F {
+func recode[F syncproto.Frame](t testing.TB, f F) F {
 	t.Helper()
 	raw, err := syncproto.AppendFrame(nil, syncproto.MaxVersion, f)
 	if err != nil {
@@ -267,8 +285,7 @@ func (w *world) do(act session.Act, ended error) error {
 	if ended != nil || act.Submit == nil {
 		return ended
 	}
-	v := w.apply(master.PushOf(*act.Submit, w.clock.UnixMilli()))
-	reply, err := master.ReplyOf(*act.Submit, w.index, v.Results), v.Err
+	reply, err := w.decide(*act.Submit)
 	if w.unknown > 0 {
 		w.unknown--
 		reply, err = session.Reply{}, session.ErrUnknown

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -114,25 +115,42 @@ func BenchmarkScrub(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(steps), "ns/step")
 }
 
-// BenchmarkPut commits batches without fsync; ns/op is per record.
+// BenchmarkPut commits batches without fsync; ns/op is per record. A batch of one
+// is what a local edit is to a base, one of 64 what a feed applies, one of 1024 a
+// bootstrap. digest=off is the same without the upkeep of the digest.
 func BenchmarkPut(b *testing.B) {
-	for _, size := range []int{1, 64, 1024} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			db := openCatalog(b)
-			a := account(1, 16, 2, "A")
-			n := 0
-			for b.Loop() {
-				if n%size == 0 {
-					b.StopTimer()
-					var all []*crm.Record
-					for i := range size {
-						all = append(all, deal(1000+n+i, a, crm.Rev(3+n+i), fmt.Sprintf("Deal %d", n+i), int64(n)))
-					}
-					b.StartTimer()
-					put(b, db, all...)
-				}
-				n++
+	for _, kind := range []string{"insert", "update"} {
+		for _, size := range []int{1, 64, 1024} {
+			for _, digest := range []string{"on", "off"} {
+				b.Run(fmt.Sprintf("%s/%d/digest=%s", kind, size, digest), func(b *testing.B) {
+					db := benchBase(b)
+					digestOff = digest == "off"
+					defer func() { digestOff = false }()
+					benchmarkPut(b, db, kind == "update", size)
+				})
 			}
-		})
+		}
+	}
+}
+
+func benchmarkPut(b *testing.B, db *DB, update bool, size int) {
+	a := account(1, 16, 2, "A")
+	rnd := rand.New(rand.NewPCG(1, 12))
+	n := 0
+	for b.Loop() {
+		if n%size == 0 {
+			b.StopTimer()
+			var all []*crm.Record
+			for i := range size {
+				id := 1000 + benchDeals + n + i
+				if update {
+					id = 1000 + rnd.IntN(benchDeals)
+				}
+				all = append(all, deal(id, a, crm.Rev(3+n+i), fmt.Sprintf("Deal %d", n+i), int64(n)))
+			}
+			b.StartTimer()
+			put(b, db, all...)
+		}
+		n++
 	}
 }

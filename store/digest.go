@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -28,12 +29,15 @@ type Bucket struct {
 
 const bucketSize = 40
 
-func (b *Bucket) add(h [4]uint64) {
-	var c uint64
+func (b *Bucket) add(h [4]uint64) { b.plus(Bucket{h, 1}) }
+
+// plus adds modulo 2²⁵⁶ and 2⁶⁴, so that c may be what subtract made of nothing.
+func (b *Bucket) plus(c Bucket) {
+	var carry uint64
 	for i := range b.Sum {
-		b.Sum[i], c = bits.Add64(b.Sum[i], h[i], c)
+		b.Sum[i], carry = bits.Add64(b.Sum[i], c.Sum[i], carry)
 	}
-	b.Count++
+	b.Count += c.Count
 }
 
 func (b *Bucket) subtract(h [4]uint64) {
@@ -97,24 +101,57 @@ func (k sumKey) bytes() []byte {
 	return append(appendTerritory(make([]byte, 0, 5), k.territory), k.bucket)
 }
 
-// sumOf returns the bucket for change; writeSums stores it.
-func (tx *Tx) sumOf(k sumKey) (*Bucket, error) {
-	if s := tx.sums[k]; s != nil {
-		return s, nil
-	}
-	s, err := tx.storedSum(k)
-	if err != nil {
-		return nil, err
-	}
-	return tx.setSum(k, s), nil
+// A territorySums is what a transaction changes of the digest of a territory. It
+// waits in memory until the transaction commits, so that each bucket is read and
+// written once, in the order of the keys.
+type territorySums struct {
+	change [DigestBuckets]sumChange
+	delta  [DigestBuckets]Bucket // of those that are not kept
 }
 
-func (tx *Tx) setSum(k sumKey, s Bucket) *Bucket {
-	if tx.sums == nil {
-		tx.sums, tx.touched = map[sumKey]*Bucket{}, map[crm.TerritoryID]bool{}
+// A sumChange says what a delta does.
+type sumChange uint8
+
+const (
+	sumKept  sumChange = iota
+	sumMoved           // the delta is added to the bucket
+	sumSet             // the delta takes the bucket's place
+)
+
+// apply changes a bucket.
+func (s *territorySums) apply(bucket byte, b *Bucket) {
+	switch s.change[bucket] {
+	case sumMoved:
+		b.plus(s.delta[bucket])
+	case sumSet:
+		*b = s.delta[bucket]
 	}
-	tx.sums[k], tx.touched[k.territory] = &s, true
-	return &s
+}
+
+// moved returns the delta of a bucket for change.
+func (tx *Tx) moved(k sumKey) *Bucket {
+	s := tx.sumsOf(k.territory)
+	if s.change[k.bucket] == sumKept {
+		s.change[k.bucket], s.delta[k.bucket] = sumMoved, Bucket{}
+	}
+	return &s.delta[k.bucket]
+}
+
+func (tx *Tx) setSum(k sumKey, b Bucket) {
+	s := tx.sumsOf(k.territory)
+	s.change[k.bucket], s.delta[k.bucket] = sumSet, b
+}
+
+func (tx *Tx) sumsOf(t crm.TerritoryID) *territorySums {
+	s := tx.sums[t]
+	if s == nil {
+		if tx.sums == nil {
+			tx.sums = map[crm.TerritoryID]*territorySums{}
+		}
+		s = new(territorySums)
+		tx.sums[t] = s
+	}
+	return s
 }
 
 func (tx *Tx) storedSum(k sumKey) (Bucket, error) {
@@ -129,35 +166,90 @@ func (tx *Tx) storedSum(k sumKey) (Bucket, error) {
 	return s, nil
 }
 
-func (tx *Tx) addSum(k RecordKey, t crm.TerritoryID, body []byte) error {
-	s, err := tx.sumOf(sumKey{t, k.digestBucket()})
-	if err == nil {
-		s.add(recordHash(k, body))
+// digestOff leaves digests as they are. Only a benchmark sets it, to measure what
+// their upkeep costs.
+var digestOff bool
+
+func (tx *Tx) addSum(k RecordKey, t crm.TerritoryID, body []byte) {
+	if !digestOff {
+		tx.moved(sumKey{t, k.digestBucket()}).add(recordHash(k, body))
 	}
-	return err
 }
 
-func (tx *Tx) subtractSum(k RecordKey, t crm.TerritoryID, body []byte) error {
-	s, err := tx.sumOf(sumKey{t, k.digestBucket()})
-	if err == nil {
-		s.subtract(recordHash(k, body))
+func (tx *Tx) subtractSum(k RecordKey, t crm.TerritoryID, body []byte) {
+	if !digestOff {
+		tx.moved(sumKey{t, k.digestBucket()}).subtract(recordHash(k, body))
 	}
-	return err
 }
 
+// writeSums writes what waits.
 func (tx *Tx) writeSums() error {
-	for k, s := range tx.sums {
-		var err error
-		if s.Count == 0 {
-			err = tx.delete(bucketDigest, k.bytes())
-		} else {
-			err = tx.put(bucketDigest, k.bytes(), s.Append(nil))
-		}
-		if err != nil {
+	for t, s := range tx.sums {
+		tx.top(bucketDigest).FillPercent = fullPages // rows of one size, that are replaced in place
+		if err := tx.settleSums(t, s); err != nil {
 			return err
 		}
+		values := make([]byte, 0, s.changed()*bucketSize)
+		for b := range DigestBuckets {
+			if s.change[b] == sumKept {
+				continue
+			}
+			var err error
+			if k := (sumKey{t, byte(b)}); s.delta[b].Count == 0 {
+				err = tx.delete(bucketDigest, k.bytes())
+			} else {
+				at := len(values)
+				values = s.delta[b].Append(values)
+				err = tx.put(bucketDigest, k.bytes(), values[at:len(values):len(values)])
+			}
+			if err != nil {
+				return err
+			}
+		}
+		clear(s.change[:])
 	}
-	clear(tx.sums)
+	return nil
+}
+
+func (s *territorySums) changed() int {
+	n := 0
+	for _, c := range s.change {
+		if c != sumKept {
+			n++
+		}
+	}
+	return n
+}
+
+// nearby is the number of rows that are walked rather than sought.
+const nearby = 16
+
+// settleSums adds to each delta what the file has, so that it is the bucket.
+func (tx *Tx) settleSums(t crm.TerritoryID, s *territorySums) error {
+	c := tx.top(bucketDigest).Cursor()
+	var k, v []byte
+	last := -nearby // bucket that k was sought or walked to
+	for b := range DigestBuckets {
+		if s.change[b] != sumMoved {
+			continue
+		}
+		key := sumKey{t, byte(b)}.bytes()
+		if b-last >= nearby {
+			k, v = c.Seek(key)
+		}
+		for k != nil && bytes.Compare(k, key) < 0 {
+			k, v = c.Next()
+		}
+		last = b
+		if !bytes.Equal(k, key) {
+			continue
+		}
+		stored, ok := decodeBucket(v)
+		if !ok {
+			return tx.f.corrupt(fmt.Sprintf("digest of territory %d", t), errShort)
+		}
+		s.delta[b].plus(stored)
+	}
 	return nil
 }
 
@@ -173,9 +265,9 @@ func (tx *Tx) Buckets(t crm.TerritoryID) (*[DigestBuckets]Bucket, error) {
 		}
 		out[k[4]] = b
 	}
-	for k, s := range tx.sums {
-		if k.territory == t {
-			out[k.bucket] = *s
+	if s := tx.sums[t]; s != nil {
+		for b := range out {
+			s.apply(byte(b), &out[b])
 		}
 	}
 	return out, nil
@@ -184,7 +276,7 @@ func (tx *Tx) Buckets(t crm.TerritoryID) (*[DigestBuckets]Bucket, error) {
 // Digest returns the digest of the territory's live records. Committed ones are
 // computed once, in about 20 µs.
 func (tx *Tx) Digest(t crm.TerritoryID) (Digest, error) {
-	cached := !tx.touched[t]
+	cached := tx.sums[t] == nil
 	if cached {
 		if d, ok := tx.db.digests.get(t, tx.snapshot()); ok {
 			return d, nil
@@ -229,7 +321,7 @@ type cachedDigest struct {
 }
 
 // changed notes that transaction at, if it commits, changes the territories.
-func (c *digestCache) changed(ts map[crm.TerritoryID]bool, at int) {
+func (c *digestCache) changed(ts iter.Seq[crm.TerritoryID], at int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last == nil {

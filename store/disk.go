@@ -48,6 +48,8 @@ import (
 // head fits into one, and carries a checksum. A head without all the other pages
 // is not a crash but a broken disk.
 //
+// Opening a file that is there calls Sync for it and for its directory: a process
+// that was killed may have left in the cache what a loss of power would take.
 // Create writes path.new, calls Sync for it, renames it to path and calls Sync
 // for the directory; Compact does the same with path.compact, and Replace with
 // the file it was given. A crash between the last two keeps either name.

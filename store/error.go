@@ -57,3 +57,16 @@ func isFull(err error) bool {
 func (f *file) corrupt(what string, err error) error {
 	return &crm.Error{Code: crm.CodeCorrupt, Op: "read " + what, Item: f.path, Message: "the file is damaged; " + f.kind.remedy(), Err: err}
 }
+
+// A Damage is in the chain of the error about a live record or tombstone of the
+// base whose bytes cannot be right. The rest of the file may be sound.
+type Damage struct {
+	Record RecordKey
+	Err    error // what is wrong
+}
+
+// Error says what is wrong.
+func (d *Damage) Error() string { return d.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (d *Damage) Unwrap() error { return d.Err }

@@ -171,8 +171,11 @@ func TestTouch(t *testing.T) {
 	})
 	checkJournal(t, db, j)
 	updateJournal(t, j, func(tx *JTx) error {
-		if got, err := tx.PendingFor(a.Entity, a.ID); !slices.Equal(got, []crm.Seq{1, 2, 300}) || err != nil {
-			t.Errorf("PendingFor = %v, %v", got, err)
+		if got := pendingFor(t, tx, a, 0); !slices.Equal(got, []crm.Seq{1, 2, 300}) {
+			t.Errorf("PendingFor = %v", got)
+		}
+		if got := pendingFor(t, tx, a, 2); !slices.Equal(got, []crm.Seq{300}) {
+			t.Errorf("PendingFor above 2 = %v", got)
 		}
 		got, err := tx.Untouch(1)
 		if diff := cmp.Diff([]RecordKey{a, b}, got); diff != "" || err != nil {
@@ -181,8 +184,8 @@ func TestTouch(t *testing.T) {
 		if got, err := tx.Touched(1); len(got) != 0 || err != nil {
 			t.Errorf("Touched after Untouch = %v, %v", got, err)
 		}
-		if got, err := tx.PendingFor(b.Entity, b.ID); len(got) != 0 || err != nil {
-			t.Errorf("PendingFor after Untouch = %v, %v", got, err)
+		if got := pendingFor(t, tx, b, 0); len(got) != 0 {
+			t.Errorf("PendingFor after Untouch = %v", got)
 		}
 		got, err = tx.Touched(300)
 		if !slices.Equal(got, []RecordKey{a}) {
@@ -191,6 +194,17 @@ func TestTouch(t *testing.T) {
 		return err
 	})
 	checkJournal(t, db, j)
+}
+
+func pendingFor(t *testing.T, tx *JTx, k RecordKey, since crm.Seq) (out []crm.Seq) {
+	t.Helper()
+	for seq, err := range tx.PendingFor(k, since) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, seq)
+	}
+	return out
 }
 
 // TestOverlayRows applies random overlay writes under schemas that change, and

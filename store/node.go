@@ -62,6 +62,9 @@ func (tx *Tx) SetNode(n NodeState) error {
 	return tx.putSealed(bucketNode, nodeKey(n.Node), n.encode())
 }
 
+// ClearNodes forgets what is known of every node.
+func (tx *Tx) ClearNodes() error { return tx.empty(bucketNode) }
+
 // Nodes yields all nodes by number. The transaction must not be written meanwhile.
 func (tx *Tx) Nodes() iter.Seq2[NodeState, error] {
 	return func(yield func(NodeState, error) bool) {

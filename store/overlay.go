@@ -185,17 +185,22 @@ func (tx *JTx) Touch(k RecordKey, seq crm.Seq) error {
 	return tx.put(bucketTouched, appendRecordKey(seqKey(seq), k), nil)
 }
 
-// PendingFor returns the pending Mutations that concern the record, by Seq.
-func (tx *JTx) PendingFor(e crm.EntityID, id crm.RecordID) ([]crm.Seq, error) {
-	var out []crm.Seq
-	c := newRowCursor(source{bucket: tx.top(bucketTouch)}, prefixRange(RecordKey{e, id}.bytes()), false)
-	for ; c.key != nil; c.next() {
-		if len(c.key) != keySize+8 {
-			return nil, tx.f.corrupt("touch", errShort)
+// PendingFor yields the pending Mutations above since that concern the record, by
+// Seq. The transaction must not be written meanwhile.
+func (tx *JTx) PendingFor(k RecordKey, since crm.Seq) iter.Seq2[crm.Seq, error] {
+	return func(yield func(crm.Seq, error) bool) {
+		key := k.bytes()
+		rng := keyRange{lo: append(key, seqKey(since+1)...), hi: after(key)}
+		for c := newRowCursor(source{bucket: tx.top(bucketTouch)}, rng, false); c.key != nil; c.next() {
+			if len(c.key) != keySize+8 {
+				yield(0, tx.f.corrupt("touch", errShort))
+				return
+			}
+			if !yield(crm.Seq(binary.BigEndian.Uint64(c.key[keySize:])), nil) {
+				return
+			}
 		}
-		out = append(out, crm.Seq(binary.BigEndian.Uint64(c.key[keySize:])))
 	}
-	return out, nil
 }
 
 // Touched returns the records that the pending Mutation seq concerns.

@@ -47,7 +47,7 @@ func (tx *Tx) decode(k RecordKey, v []byte, dead bool) (stored, error) {
 		err = fmt.Errorf("deleted is %v", r.Deleted)
 	}
 	if err != nil {
-		return stored{}, tx.f.corrupt(k.String(), err)
+		return stored{}, tx.f.corrupt(k.String(), &Damage{k, err})
 	}
 	return stored{r, body}, nil
 }
@@ -160,6 +160,12 @@ func (tx *Tx) leave(k RecordKey, from crm.TerritoryID, r *crm.Record) error {
 	return tx.rows.put(0, tx.rows.feedRow(spaceLeft, from, r.Stamp.Rev, k))
 }
 
+// MarkLeft notes that the record left the territory at rev, whether it was here
+// or not, for those below who are behind.
+func (tx *Tx) MarkLeft(k RecordKey, from crm.TerritoryID, rev crm.Rev) error {
+	return tx.rows.put(0, tx.rows.feedRow(spaceLeft, from, rev, k))
+}
+
 // write stores the record, its feed row and its part of digest and count. old
 // is what was there and is unlisted already.
 func (tx *Tx) write(k RecordKey, r, old *crm.Record) error {
@@ -190,7 +196,8 @@ func (tx *Tx) write(k RecordKey, r, old *crm.Record) error {
 	if err := tx.addCount(k.Entity, 1); err != nil {
 		return err
 	}
-	return tx.addSum(k, r.Territory, v[sealSize:])
+	tx.addSum(k, r.Territory, v[sealSize:])
+	return nil
 }
 
 // unlist takes the record out of the feed, the digest and the count, but leaves
@@ -204,9 +211,7 @@ func (tx *Tx) unlist(k RecordKey, old stored) error {
 		tx.rows.delete(0, tx.rows.feedRow(spaceGone, r.Territory, r.Stamp.Rev, k))
 		return nil
 	}
-	if err := tx.subtractSum(k, r.Territory, old.body); err != nil {
-		return err
-	}
+	tx.subtractSum(k, r.Territory, old.body)
 	if err := tx.addCount(k.Entity, -1); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 
 	berrors "go.etcd.io/bbolt/errors"
 
@@ -28,10 +29,9 @@ type Tx struct {
 
 	live    []liveTable
 	rows    rowTable
-	scratch []byte                  // of Put
-	sums    map[sumKey]*Bucket      // digest buckets changed and not yet written
-	counts  map[crm.EntityID]uint64 // counts changed and not yet written
-	touched map[crm.TerritoryID]bool
+	scratch []byte                             // of Put
+	sums    map[crm.TerritoryID]*territorySums // of each territory whose digest was changed
+	counts  map[crm.EntityID]uint64            // counts changed and not yet written
 }
 
 var _ crm.View = (*Tx)(nil)
@@ -59,7 +59,7 @@ func (tx *Tx) Commit() error {
 		_ = tx.Rollback()
 		return err
 	}
-	tx.db.digests.changed(tx.touched, tx.bolt.ID())
+	tx.db.digests.changed(maps.Keys(tx.sums), tx.bolt.ID())
 	generation, schema := tx.generation, tx.schema
 	if err := tx.commit(); err != nil {
 		return err

@@ -1,7 +1,10 @@
 package syncproto
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"fmt"
+	"iter"
 	"math/bits"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -29,24 +32,52 @@ type Batch struct {
 	Digests  []TerritoryDigest // at To; of a final Batch
 
 	// From version 3.
-	Sums    []BucketSums   // at To, of territories whose digest did not match
-	Buckets []WholeBuckets // whose records come whole: drop what is not among them
+	Repair  uint32         // Number of the last Repair of the session that the feed went back for; 0: none
+	Sums    []BucketSums   // at To, of the territories that the Repair wants them of; of a final Batch
+	Buckets []WholeBuckets // that the Repair wants: their records come whole, drop what is not among them
 	Nodes   []NodeState    // of nodes that the receiver may serve, where they moved since From
 	Trimmed crm.Rev        // tombstones and markers up to here are needed by nobody any more
 }
 
-// BucketSums are the digests of a territory's 256 buckets: the start of the
-// SHA-256 of each one's sum and count.
+// BucketSums are the digests of a territory's 256 buckets, cut short.
 type BucketSums struct {
 	Territory crm.TerritoryID
-	Sums      [256 * BucketSum]byte // 8 bytes each, bucket 0 first
+	Sums      [256 * BucketSum]byte // bucket 0 first
 }
 
-// BucketSum is the size of one of BucketSums, in bytes.
+// BucketSum is the size of one of BucketSums, in bytes. Two buckets that differ
+// have equal sums once in 2^64 times; the territory's digest then still differs.
 const BucketSum = 8
 
 // Of returns the sum of bucket b.
 func (s *BucketSums) Of(b byte) []byte { return s.Sums[int(b)*BucketSum:][:BucketSum] }
+
+// Set sets the sum of bucket b: the first bytes of the SHA-256 of the bucket as
+// it is stored (docs/format.md).
+func (s *BucketSums) Set(b byte, stored []byte) {
+	sum := sha256.Sum256(stored)
+	copy(s.Of(b), sum[:])
+}
+
+// SumsOf returns the sums of a territory with these buckets, as store.Tx.Buckets
+// returns them.
+func SumsOf[B interface{ Append([]byte) []byte }](t crm.TerritoryID, buckets *[256]B) *BucketSums {
+	s := &BucketSums{Territory: t}
+	for i, b := range buckets {
+		s.Set(byte(i), b.Append(nil))
+	}
+	return s
+}
+
+// Differ returns the buckets whose sums are not those of u.
+func (s *BucketSums) Differ(u *BucketSums) (set BucketSet) {
+	for b := range 256 {
+		if !bytes.Equal(s.Of(byte(b)), u.Of(byte(b))) {
+			set.Add(byte(b))
+		}
+	}
+	return set
+}
 
 // WholeBuckets names buckets of a territory.
 type WholeBuckets struct {
@@ -60,11 +91,44 @@ type BucketSet [32]byte
 // Add adds a bucket.
 func (s *BucketSet) Add(b byte) { s[b/8] |= 1 << (b % 8) }
 
+// AllBuckets is the set of all buckets of a territory.
+func AllBuckets() (s BucketSet) {
+	for i := range s {
+		s[i] = 0xff
+	}
+	return s
+}
+
+// Or returns the buckets that are in either set.
+func (s BucketSet) Or(u BucketSet) BucketSet {
+	for i := range s {
+		s[i] |= u[i]
+	}
+	return s
+}
+
+// Covers reports whether all buckets of u are in s.
+func (s BucketSet) Covers(u BucketSet) bool { return s.Or(u) == s }
+
+// IsEmpty reports whether no bucket is in the set.
+func (s BucketSet) IsEmpty() bool { return s == BucketSet{} }
+
+// All yields the buckets in the set in order.
+func (s BucketSet) All() iter.Seq[byte] {
+	return func(yield func(byte) bool) {
+		for b := range 256 {
+			if s.Has(byte(b)) && !yield(byte(b)) {
+				return
+			}
+		}
+	}
+}
+
 // Has reports whether the bucket is in the set.
-func (s *BucketSet) Has(b byte) bool { return s[b/8]&(1<<(b%8)) != 0 }
+func (s BucketSet) Has(b byte) bool { return s[b/8]&(1<<(b%8)) != 0 }
 
 // Len returns how many buckets are in the set.
-func (s *BucketSet) Len() (n int) {
+func (s BucketSet) Len() (n int) {
 	for _, b := range s {
 		n += bits.OnesCount8(b)
 	}
@@ -93,7 +157,7 @@ type ItemKind uint8
 const (
 	ItemRecord  ItemKind = 1 // the record lives: Body
 	ItemDeleted ItemKind = 2 // a tombstone: Body
-	ItemLeft    ItemKind = 3 // it left the replica's territories at Rev: drop it
+	ItemLeft    ItemKind = 3 // it left Territory at Rev: drop it, unless it came back or lives in another one
 )
 
 // String returns the kind's name.
@@ -117,6 +181,9 @@ type Item struct {
 	ID      crm.RecordID
 	Body    []byte  // crm.AppendRecord's bytes; empty of ItemLeft
 	Rev     crm.Rev // of ItemLeft, else 0
+
+	// From version 3.
+	Territory crm.TerritoryID // of ItemLeft: the one it left; 0: not told
 }
 
 // Kind returns KindBatch.
@@ -136,7 +203,7 @@ func (f *Batch) fields(c *codec) {
 		number(c, "territory", &d.Territory)
 		c.fixed("sum", d.Sum[:])
 	})
-	if c.since(3, len(f.Sums)+len(f.Buckets)+len(f.Nodes) > 0 || f.Trimmed > 0, "repair") {
+	if c.since(3, f.Repair > 0 || len(f.Sums)+len(f.Buckets)+len(f.Nodes) > 0 || f.Trimmed > 0, "repair") {
 		f.later(c)
 	}
 	if f.From > f.To || f.Upto > f.To {
@@ -146,6 +213,7 @@ func (f *Batch) fields(c *codec) {
 
 // later walks the fields of version 3.
 func (f *Batch) later(c *codec) {
+	number(c, "repair (3)", &f.Repair)
 	each(c, "sums (3)", &f.Sums, maxList, 1+256*BucketSum, func(s *BucketSums) {
 		number(c, "territory", &s.Territory)
 		c.fixed("sums", s.Sums[:])
@@ -177,9 +245,15 @@ func (it *Item) fields(c *codec) {
 	left := it.Kind == ItemLeft
 	if left || c.mode == describing {
 		c.rev("rev (left)", &it.Rev)
+		if c.since(3, it.Territory != 0, "territory") {
+			number(c, "territory (left) (3)", &it.Territory)
+		}
 	}
 	if !left {
 		c.bytes("body (record, deleted)", &it.Body, 1, MaxBody)
+	}
+	if !left && it.Territory != 0 {
+		c.fail("territory", "only a record that left names the territory")
 	}
 	if left && it.Partial {
 		c.fail("partial", "a record that left cannot be partial")
@@ -192,7 +266,7 @@ func (it *Item) Size() int { return minItem + 12 + len(it.Body) }
 // Size returns the encoded size of the Batch at most, in bytes: senders end a
 // Batch when it reaches BatchBudget.
 func (f *Batch) Size() int {
-	n := 80 + 5*len(f.Whole) + (5+16)*len(f.Digests) + (5+256*BucketSum)*len(f.Sums) + (5+32)*len(f.Buckets) + (20+16)*len(f.Nodes)
+	n := 85 + 5*len(f.Whole) + (5+16)*len(f.Digests) + (5+256*BucketSum)*len(f.Sums) + (5+32)*len(f.Buckets) + (20+16)*len(f.Nodes)
 	for _, o := range f.Outcomes {
 		n += OutcomeSize(o)
 	}

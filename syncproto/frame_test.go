@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,17 +31,26 @@ func samples(version uint16) []Frame {
 			if f.Proto = version; version >= 2 {
 				f.Lineage = []Fork{{Timeline: 7, Rev: 4000}, {Timeline: 1 << 63, Rev: 1 << 40}}
 			}
+			if version >= 3 {
+				f.AgeMillis = 1500
+			}
+		case *Heartbeat:
+			if version >= 3 {
+				f.AgeMillis = 1500
+			}
 		case *Batch:
 			if version >= 3 && f.Final {
+				f.Repair = 3
 				f.Sums = []BucketSums{{Territory: 17, Sums: [256 * BucketSum]byte{1, 255: 2, 2047: 3}}}
 				f.Buckets = []WholeBuckets{{Territory: 17, Set: BucketSet{1, 31: 0x80}}}
 				f.Nodes = []NodeState{{Node: 13, Incarnation: 2, LastSeq: 900, LastHash: crm.ChainHash{4, 15: 5}}}
 				f.Trimmed = 200
+				f.Items[2].Territory = 18
 			}
 		}
 	}
 	if version >= 3 {
-		frames = append(frames, &Repair{Cursor: 299, Territory: 17, Buckets: BucketSet{1, 31: 0x80}},
+		frames = append(frames, &Repair{Number: 3, Cursor: 299, Wants: []Want{{Territory: 17, Buckets: BucketSet{1, 31: 0x80}}}},
 			&Reports{Reports: []Report{{Node: 13, Cursor: 250, LowBase: 200, SeenMillis: 1_760_000_000_123}}})
 	}
 	return frames
@@ -151,7 +161,10 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 		{&Welcome{Proto: 1, Lineage: []Fork{{1, 2}}}, 1, "welcome.lineage: version 1 has no such field"},
 		{&Batch{Trimmed: 1, To: 2}, 2, "batch.repair: version 2 has no such field"},
 		{&Batch{Nodes: make([]NodeState, 1)}, 1, "batch.repair: version 1 has no such field"},
-		{&Repair{}, 2, "version 2 has no such frame"},
+		{&Batch{Items: []Item{{Kind: ItemLeft, Territory: 1}}}, 2, "batch.items[0].territory: version 2 has no such field"},
+		{&Heartbeat{AgeMillis: 1}, 2, "heartbeat.age_ms: version 2 has no such field"},
+		{&Welcome{Proto: 2, AgeMillis: 1}, 2, "welcome.age_ms: version 2 has no such field"},
+		{&Repair{Number: 1}, 2, "version 2 has no such frame"},
 		{&Reports{}, 1, "version 1 has no such frame"},
 	} {
 		_, err := AppendFrame(nil, c.version, c.f)
@@ -159,7 +172,7 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 	}
 	for _, f := range samples(3) {
 		b := mustAppend(t, f, 3)
-		if _, err := DecodeFrame(b, 2); err == nil != (f.Kind() != KindBatch && f.Kind() != KindRepair && f.Kind() != KindReports) {
+		if _, err := DecodeFrame(b, 2); err == nil != (f.Kind() != KindBatch && f.Kind() != KindHeartbeat && f.Kind() != KindRepair && f.Kind() != KindReports) {
 			t.Errorf("%s of version 3, read as of version 2: %v", f.Kind(), err)
 		}
 	}
@@ -170,8 +183,34 @@ func TestBucketSet(t *testing.T) {
 	for _, b := range []byte{0, 9, 255, 9} {
 		s.Add(b)
 	}
-	if s.Len() != 3 || !s.Has(0) || !s.Has(9) || !s.Has(255) || s.Has(1) || s[1] != 2 {
+	if s.Len() != 3 || !s.Has(0) || !s.Has(9) || !s.Has(255) || s.Has(1) || s[1] != 2 || s.IsEmpty() {
 		t.Errorf("%v", s)
+	}
+	if got := slices.Collect(s.All()); !slices.Equal(got, []byte{0, 9, 255}) {
+		t.Errorf("yields %v", got)
+	}
+	u := BucketSet{2}
+	if s.Covers(u) || !s.Or(u).Covers(s) || s.Or(u).Len() != 4 || AllBuckets().Len() != 256 || !AllBuckets().Covers(s) || !s.Covers(BucketSet{}) {
+		t.Error("or, covers")
+	}
+}
+
+func TestBucketSums(t *testing.T) {
+	var a, b BucketSums
+	for i := range 256 {
+		a.Set(byte(i), []byte("bucket"))
+		b.Set(byte(i), []byte("bucket"))
+	}
+	if d := a.Differ(&b); !d.IsEmpty() {
+		t.Errorf("equal ones differ in %v", d)
+	}
+	b.Set(7, []byte("Bucket"))
+	b.Set(255, nil)
+	if got := slices.Collect(a.Differ(&b).All()); !slices.Equal(got, []byte{7, 255}) {
+		t.Errorf("they differ in %v", got)
+	}
+	if got := hex.EncodeToString(b.Of(255)); got != "e3b0c44298fc1c14" { // SHA-256 of nothing
+		t.Errorf("cut to %s", got)
 	}
 }
 
@@ -256,8 +295,9 @@ func TestAppendFrame_Refuses(t *testing.T) {
 		{"batch.to: 1 is below from 0 or upto 2", &Batch{Upto: 2, To: 1}},
 		{"batch.items[0].kind: 4 is not 1 to 3", &Batch{Items: []Item{{Kind: 4}}}},
 		{"batch.items[0].body (record, deleted): 0 bytes is under 1", &Batch{Items: []Item{{Kind: ItemRecord}}}},
+		{"batch.items[0].territory: only a record that left", &Batch{Items: []Item{{Kind: ItemRecord, Body: []byte{1}, Territory: 1}}}},
 		{"batch.items[1].partial: a record that left", &Batch{Items: []Item{{Kind: ItemLeft}, {Kind: ItemLeft, Partial: true}}}},
-		{"batch: 2949201 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
+		{"batch: 2949202 bytes is more than 2097152", &Batch{Items: []Item{{Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}, {Kind: 1, Body: make([]byte, MaxBody)}}}},
 		{"forward.offset_ms: -281474976710656 is beyond", &Forward{OffsetMillis: -1 << 48}},
 		{"ask.what: 0 is not", &Ask{}},
 	}
@@ -345,6 +385,8 @@ func anyFrame(t *rapid.T) Frame {
 		f.RetryAfterMillis %= maxBusy
 	case *Ask:
 		f.What = f.What%2 + 1
+	case *Repair:
+		f.Number = max(1, f.Number)
 	}
 	return f
 }
@@ -354,7 +396,7 @@ func fill(t *rapid.T, v reflect.Value, name string) {
 	case Item:
 		it := Item{Kind: ItemKind(rapid.IntRange(1, 3).Draw(t, "item")), Entity: 20, ID: crm.RecordID{1}}
 		if it.Kind == ItemLeft {
-			it.Rev = 7
+			it.Rev, it.Territory = 7, crm.TerritoryID(rapid.IntRange(0, 300).Draw(t, "territory"))
 		} else {
 			it.Partial, it.Body = rapid.Bool().Draw(t, "partial"), rapid.SliceOfN(rapid.Byte(), 1, 50).Draw(t, "body")
 		}

@@ -60,6 +60,7 @@ type Welcome struct {
 	Leader      bool     // the answering master leads
 	Masters     []string // host:port of each, to dial next time
 	Lineage     []Fork   // of Timeline, oldest first: the timelines that it came from; Proto 2
+	AgeMillis   uint32   // how long ago Head was known to be the masters'; 0 at a master; Proto 3
 }
 
 // A Fork says that a timeline was left at Rev for the next one of its lineage:
@@ -97,6 +98,9 @@ func (f *Welcome) fields(c *codec) {
 			c.rev("rev", &a.Rev)
 		})
 	}
+	if c.since(3, f.AgeMillis > 0, "age_ms") {
+		number(c, "age_ms (3)", &f.AgeMillis)
+	}
 }
 
 func (c *codec) addresses(name string, v *[]string) {
@@ -112,6 +116,8 @@ type Heartbeat struct {
 	T3    int64 // when the answer was sent, by the answering clock; 0 in a question
 	Head  crm.Rev
 	Reply bool // this is the answer
+
+	AgeMillis uint32 // of an answer, as in Welcome; from version 3
 }
 
 // Kind returns KindHeartbeat.
@@ -124,6 +130,9 @@ func (f *Heartbeat) fields(c *codec) {
 	c.time("t3", &f.T3)
 	c.rev("head", &f.Head)
 	c.flag("reply", &f.Reply)
+	if c.since(3, f.AgeMillis > 0, "age_ms") {
+		number(c, "age_ms (3)", &f.AgeMillis)
+	}
 }
 
 // A Refused ends the conversation for a cause that trying again does not cure:

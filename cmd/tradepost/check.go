@@ -28,7 +28,12 @@ node that is stopped: the same checks, but for those that need a running node's
 memory (that what was shown never goes back). The files are only read; those of a
 replica are copied to the temporary directory first, so there must be room for
 them. The exit code is 1 if anything is wrong, with --detailed-exitcode 2, so that
-a script can tell it from a check that could not be made.`,
+a script can tell it from a check that could not be made.
+
+A finding with a territory and a bucket concerns that part of the digest. A
+replica that runs finds such damage by itself and fetches the bucket again from
+the masters (see status); there is no command for it, since nothing is left to
+decide. A master with findings is replaced.`,
 		Args: want(),
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "check the files of a stopped node in this directory")
@@ -58,10 +63,14 @@ func (t checkText) write(w io.Writer) {
 		fmt.Fprintln(w, "ok: every invariant holds")
 		return
 	}
-	g := columns("kind", "item", "message")
+	g := columns("kind", "territory", "bucket", "item", "message")
 	g.whole = true
 	for _, f := range t.Findings {
-		g.add(f.Kind, f.Item, f.Message)
+		territory, bucket := "", ""
+		if f.Bucket != nil {
+			territory, bucket = fmt.Sprint(f.Territory), fmt.Sprint(*f.Bucket)
+		}
+		g.add(f.Kind, territory, bucket, f.Item, f.Message)
 	}
 	g.render(w)
 }

@@ -173,7 +173,10 @@ func TestStatusPage(t *testing.T) {
 	r.Ready, r.NotReady = false, "the base is empty"
 	r.ReplicaStatus = &node.ReplicaStatus{Master: "hq1:7400", Trouble: "session with hq1:7400: connection refused, and a long story of what was tried after that", Code: crm.CodeUnavailable,
 		Cursor: 500, Verified: 480, Outbox: node.OutboxStatus{Entries: 2, Bytes: 2048, Oldest: noon.Add(-3 * time.Minute)}}
-	for golden, s := range map[string]node.Status{"status-master.txt": m, "status-replica.txt": r} {
+	bad := r
+	bad.ReplicaStatus = &node.ReplicaStatus{Connected: true, Master: "hq1:7400", Cursor: 500, Verified: 480, Suspect: []crm.TerritoryID{1, 17}, SuspectSince: noon.Add(-90 * time.Second), SuspectBuckets: 3, Stuck: true,
+		Repaired: 2, RepairedRecords: 5, Damage: "scrub: outbox: 0000000000000007: checksum does not match"}
+	for golden, s := range map[string]node.Status{"status-master.txt": m, "status-replica.txt": r, "status-suspect.txt": bad} {
 		var got bytes.Buffer
 		statusGrid(s, noon).render(&got)
 		path := filepath.Join("testdata", golden)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,17 +22,18 @@ func (c *cli) joinCommand() *cobra.Command {
 		Long: `Make the directory of a node of an existing cluster. The join string comes from
 tradepost token create at a master; it is used up by this, and secret until then.
 Other users of this machine can see arguments: - reads it from standard input, and
---file from a file.`,
+--file from a file. A token for a master also makes a relay: a master that serves
+the replicas near it, and becomes a voter only when node promote says so.`,
 		Example: `  tradepost token create --site lisbon | ssh lisbon tradepost join - --dir /var/lib/tradepost`,
 		Args:    want("[JOINSTRING]"),
 	}
 	sf.register(cmd)
 	cmd.Flags().StringVar(&from, "file", "", "read the join string from this file, - for standard input")
-	cmd.Flags().StringVar(&role, "role", string(auth.RoleReplica), "replica or master, as the token says")
-	complete(cmd, "role", string(auth.RoleReplica), string(auth.RoleMaster))
+	cmd.Flags().StringVar(&role, "role", string(auth.RoleReplica), "replica or master, as the token says; relay: a master that serves replicas and never votes")
+	complete(cmd, "role", string(auth.RoleReplica), string(auth.RoleMaster), string(auth.RoleRelay))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if role != string(auth.RoleReplica) && role != string(auth.RoleMaster) {
-			return usage("--role", "%q is not replica or master", role)
+		if !slices.Contains([]auth.Role{auth.RoleReplica, auth.RoleMaster, auth.RoleRelay}, auth.Role(role)) {
+			return usage("--role", "%q is not replica, master or relay", role)
 		}
 		text, err := c.joinString(args, from)
 		if err != nil {

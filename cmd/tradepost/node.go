@@ -34,7 +34,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 		}
 		return c.print(list(nodes), g.render)
 	}}
-	return grouped(&cobra.Command{Use: "node", Short: "The nodes of the cluster"}, listCmd, c.nodeRemove())
+	return grouped(&cobra.Command{Use: "node", Short: "The nodes of the cluster"}, listCmd, c.nodeRemove(), c.nodePromote())
 }
 
 func (c *cli) nodeRemove() *cobra.Command {
@@ -67,8 +67,49 @@ Ask a master. A master is removed with tradepost operator raft remove-peer.`,
 	return cmd
 }
 
+func (c *cli) nodePromote() *cobra.Command {
+	var wait waitFlag
+	cmd := &cobra.Command{
+		Use: "promote NODE", Short: "Let a master that joined as a relay vote",
+		Long: `Let a master that joined with --role relay vote, by the number that node list
+shows. It becomes a voter once it has caught up; tradepost operator raft list-peers
+shows when. Ask a master. Give an odd number of masters a vote: two of three or
+three of five must reach each other to decide.`,
+		Args: want("NODE"),
+	}
+	wait.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		number, err := strconv.ParseUint(args[0], 10, 32)
+		if err != nil {
+			return usage(args[0], "want the number of a node; tradepost node list shows them")
+		}
+		return c.edit(cmd, &wait, func(ctx context.Context, api *httpapi.Client, w httpapi.Wait) (httpapi.Edited, error) {
+			it, err := activeNode(ctx, api, crm.NodeID(number))
+			switch {
+			case err != nil:
+				return httpapi.Edited{}, err
+			case it.Text("role") != "master":
+				return httpapi.Edited{}, usage(args[0], "it is a replica; only a master can vote")
+			case it.Text("suffrage") != "nonvoter":
+				return httpapi.Edited{}, &crm.Error{Code: crm.CodeGuard, Item: args[0], Message: "the master votes already, or will once it has caught up"}
+			}
+			return api.Patch(ctx, "node", it.ID, it.Token, httpapi.Fields{"suffrage": "voter"}, w)
+		})
+	}
+	return cmd
+}
+
 // replicaRecord returns the record of an active replica.
 func replicaRecord(ctx context.Context, api *httpapi.Client, number crm.NodeID) (httpapi.Item, error) {
+	it, err := activeNode(ctx, api, number)
+	if err == nil && it.Text("role") == "master" {
+		return it, usage(fmt.Sprint(number), "it is a master; remove it with tradepost operator raft remove-peer node-%d", number)
+	}
+	return it, err
+}
+
+// activeNode returns the record of a node that was not removed.
+func activeNode(ctx context.Context, api *httpapi.Client, number crm.NodeID) (httpapi.Item, error) {
 	item := strconv.FormatUint(uint64(number), 10)
 	page, _, err := api.Page(ctx, "node", httpapi.Query{Filter: "number == " + item})
 	switch {
@@ -76,13 +117,8 @@ func replicaRecord(ctx context.Context, api *httpapi.Client, number crm.NodeID) 
 		return httpapi.Item{}, err
 	case len(page.Items) == 0:
 		return httpapi.Item{}, &crm.Error{Code: crm.CodeNotFound, Item: item, Message: "no such node; tradepost node list shows them"}
+	case page.Items[0].Text("status") == "removed":
+		return page.Items[0], &crm.Error{Code: crm.CodeGuard, Item: item, Message: "the node is removed already"}
 	}
-	it := page.Items[0]
-	switch {
-	case it.Text("role") == "master":
-		return it, usage(item, "it is a master; remove it with tradepost operator raft remove-peer node-%s", item)
-	case it.Text("status") == "removed":
-		return it, &crm.Error{Code: crm.CodeGuard, Item: item, Message: "the node is removed already"}
-	}
-	return it, nil
+	return page.Items[0], nil
 }

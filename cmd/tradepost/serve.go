@@ -25,10 +25,14 @@ TRADEPOST_ variable (TRADEPOST_LISTEN_HTTP and so on), which beats the file of
 			return err
 		}
 		log := c.logger(s)
-		n, err := node.Open(s, node.Env{Now: c.now, Version: programVersion(), Logger: log, Fatal: func(err error) {
+		env := node.Env{Now: c.now, Version: programVersion(), Logger: log, Fatal: func(err error) {
 			log.Error("the node cannot go on", "error", err)
 			c.exit(exitFailed)
-		}})
+		}}
+		if err := node.Seed(cmd.Context(), s, env); err != nil {
+			return err
+		}
+		n, err := node.Open(s, env)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ type settingsFlags struct {
 	config      string
 	given       node.Settings
 	openMetrics bool
+	relay       bool
 }
 
 // A settingFlag is a flag for one text of the settings.
@@ -29,7 +30,7 @@ type settingFlag struct {
 var settingFlags = []settingFlag{
 	{"dir", "directory of the node's data", func(s *node.Settings) *string { return &s.Dir }},
 	{"http", "listen here for people and programs", func(s *node.Settings) *string { return &s.Listen.HTTP }},
-	{"sync", "master: listen here for replicas and joining nodes", func(s *node.Settings) *string { return &s.Listen.Sync }},
+	{"sync", "master or relay: listen here for replicas, at a master also for joining nodes", func(s *node.Settings) *string { return &s.Listen.Sync }},
 	{"raft", "master: listen here for the other masters", func(s *node.Settings) *string { return &s.Listen.Raft }},
 	{"gossip", "listen here for discovery, UDP and TCP; empty: no gossip", func(s *node.Settings) *string { return &s.Listen.Gossip }},
 	{"advertise-http", "address that others reach --http at", func(s *node.Settings) *string { return &s.Advertise.HTTP }},
@@ -52,6 +53,7 @@ func (sf *settingsFlags) register(cmd *cobra.Command) {
 		f.StringVar(s.of(&sf.given), s.name, *s.of(&defaults), s.help)
 	}
 	f.BoolVar(&sf.openMetrics, "open-metrics", false, "serve /metrics without a token")
+	f.BoolVar(&sf.relay, "relay", false, "replica: serve other replicas at --sync, as a relay")
 	complete(cmd, "preset", "region", "wide")
 	complete(cmd, "raft-log", "wal", "bbolt")
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
@@ -79,6 +81,9 @@ func (c *cli) settings(sf *settingsFlags, flags *pflag.FlagSet) (node.Settings, 
 	if flags.Changed("open-metrics") {
 		s.OpenMetrics = sf.openMetrics
 	}
+	if flags.Changed("relay") {
+		s.Relay = sf.relay
+	}
 	return s, s.Validate()
 }
 
@@ -89,8 +94,8 @@ func (sf *settingsFlags) next(dir string, flags *pflag.FlagSet) string {
 	flags.Visit(func(f *pflag.Flag) {
 		switch {
 		case f.Name == "dir":
-		case f.Name == "open-metrics":
-			line += " --open-metrics"
+		case f.Name == "open-metrics", f.Name == "relay":
+			line += " --" + f.Name
 		case f.Name == "config", slices.ContainsFunc(settingFlags, func(s settingFlag) bool { return s.name == f.Name }):
 			line += " --" + f.Name + " " + shellWord(f.Value.String())
 		}

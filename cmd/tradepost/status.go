@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,6 +113,12 @@ func masterRows(g *grid, s node.Status, now time.Time) {
 
 func replicaRows(g *grid, s node.Status, now time.Time) {
 	g.add("masters", lineState(s.ReplicaStatus))
+	if len(s.Candidates) > 1 {
+		g.add("nearest", candidatesText(s.Candidates))
+	}
+	if s.Relay != nil {
+		g.add("relay", relayText(s.Relay))
+	}
 	if s.Trouble != "" {
 		g.add("trouble", s.Trouble+" ["+string(s.Code)+"]")
 	}
@@ -123,14 +131,66 @@ func replicaRows(g *grid, s node.Status, now time.Time) {
 		}
 	}
 	g.add("outbox", outbox)
-	digests := fmt.Sprintf("equal to the masters' at rev %d", s.Verified)
-	switch {
-	case len(s.Suspect) > 0:
-		digests = fmt.Sprintf("differ from the masters' in the territories %v, which are fetched again", s.Suspect)
-	case s.Verified == 0:
-		digests = "not compared yet"
+	g.add("digests", digestText(s.ReplicaStatus, now))
+	if s.Damage != "" {
+		g.add("damage", s.Damage)
 	}
-	g.add("digests", digests)
+}
+
+// digestText says whether the node holds what the masters do.
+func digestText(r *node.ReplicaStatus, now time.Time) string {
+	out := fmt.Sprintf("equal to the masters' at rev %d", r.Verified)
+	switch {
+	case len(r.Suspect) > 0:
+		out = fmt.Sprintf("suspect for %s: the territories %v", ago(now.Sub(r.SuspectSince).Seconds()), r.Suspect)
+		if r.SuspectBuckets > 0 {
+			out += fmt.Sprintf(", %d of their buckets", r.SuspectBuckets)
+		}
+		if out += "; what differs is fetched again"; r.Stuck {
+			out += ", which does not cure it: run `tradepost check` at the master"
+		}
+	case r.Verified == 0:
+		out = "not compared yet"
+	}
+	if r.Repaired > 0 {
+		out += fmt.Sprintf("; %d territories repaired since the node started, %d records", r.Repaired, r.RepairedRecords)
+	}
+	return out
+}
+
+// candidatesText lists who may serve the node, the nearest first.
+func candidatesText(list []node.CandidateStatus) string {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b node.CandidateStatus) int {
+		unknown := func(c node.CandidateStatus) bool { return c.Down || c.RTTMillis == 0 }
+		if unknown(a) != unknown(b) {
+			return map[bool]int{false: -1, true: 1}[unknown(a)]
+		}
+		return cmp.Compare(a.RTTMillis, b.RTTMillis)
+	})
+	var out []string
+	for _, c := range list {
+		text := fmt.Sprintf("%s %.1f ms", c.Address, c.RTTMillis)
+		switch {
+		case c.Down:
+			text = c.Address + " does not answer"
+		case c.RTTMillis == 0:
+			text = c.Address + " unmeasured"
+		}
+		if c.InUse {
+			text += " (in use)"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
+func relayText(r *node.RelayStatus) string {
+	text := fmt.Sprintf("serves %d nodes at %s", r.Nodes, r.Address)
+	if r.Trouble != "" {
+		text = fmt.Sprintf("serves nobody at %s: %s", r.Address, r.Trouble)
+	}
+	return text
 }
 
 func lineState(r *node.ReplicaStatus) string {
