@@ -24,7 +24,7 @@ func (tr *trial) round(rtts map[string]time.Duration) (moved bool) {
 	tr.now = tr.now.Add(probeEvery)
 	for addr, rtt := range rtts {
 		if rtt == 0 {
-			tr.unreachable(addr)
+			tr.unreachable(addr, tr.now)
 			continue
 		}
 		tr.measured(addr, rtt, tr.now)
@@ -120,7 +120,7 @@ func TestChoice_Order(t *testing.T) {
 	tr.begun("third")
 	tr.failed("third", tr.now)
 	want("the nearest was lost", "second", "first", "fourth", "third")
-	tr.unreachable("second")
+	tr.unreachable("second", tr.now)
 	want("another is down", "first", "fourth", "third", "second")
 	tr.now = tr.now.Add(restAfter)
 	want("a little later", "third", "first", "fourth", "second")
@@ -184,9 +184,33 @@ func TestChoice_Due(t *testing.T) {
 	if got := tr.due(); !slices.Equal(got, []string{"b", "c"}) {
 		t.Errorf("the better one and the one measured longest ago: %v", got)
 	}
-	tr.unreachable("b")
+	tr.unreachable("b", tr.now)
 	tr.round(map[string]time.Duration{"c": 60 * ms, "d": 60 * ms})
 	if got := tr.due(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("one that was down %v", got)
+	}
+}
+
+// A node that never answers does not keep the others from being measured: one that
+// was slow once is found again when it is quick.
+func TestChoice_DueBesideOneThatIsDown(t *testing.T) {
+	tr := newTrial("in use", "gone", "slow once", "other")
+	tr.begun("in use")
+	tr.round(map[string]time.Duration{"in use": 50 * ms, "gone": 0, "slow once": 90 * ms, "other": 90 * ms})
+	asked := map[string]int{}
+	for range 9 {
+		answers := map[string]time.Duration{"in use": 50 * ms}
+		for _, addr := range tr.due() {
+			asked[addr]++
+			if answers[addr] = 90 * ms; addr == "gone" {
+				answers[addr] = 0
+			}
+		}
+		tr.round(answers)
+	}
+	for _, addr := range []string{"gone", "slow once", "other"} {
+		if asked[addr] != 3 {
+			t.Errorf("%s was asked %d times in nine rounds", addr, asked[addr])
+		}
 	}
 }

@@ -70,7 +70,7 @@ func (r *Replica) choose(edit func(*choice)) {
 func (r *Replica) addresses(ctx context.Context) (out []string) {
 	var first []string
 	r.choose(func(c *choice) {
-		if len(c.list) > 1 && !slices.ContainsFunc(c.list, func(k *candidate) bool { return !k.at.IsZero() || k.down }) {
+		if len(c.list) > 1 && !slices.ContainsFunc(c.list, func(k *candidate) bool { return !k.at.IsZero() }) {
 			first = c.due()
 		}
 	})
@@ -106,6 +106,7 @@ func (r *Replica) moveNearer() {
 		}
 		if to != "" {
 			c.moved = now
+			r.link.moves++
 		}
 	})
 	r.mu.Lock()
@@ -133,7 +134,7 @@ func (r *Replica) measure(ctx context.Context, addrs []string, timeout time.Dura
 			}
 			r.choose(func(c *choice) {
 				if err != nil {
-					c.unreachable(addr)
+					c.unreachable(addr, now)
 					return
 				}
 				c.measured(addr, now.Sub(asked), now)

@@ -45,7 +45,6 @@ type relay struct {
 
 	mu      sync.Mutex // protects what follows
 	link    *serving.Link
-	lost    time.Time                       // when the last link was closed; zero: there was none
 	reports map[crm.NodeID]syncproto.Report // of the nodes below, not passed on yet
 }
 
@@ -244,6 +243,9 @@ var errAlone = &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this
 // ready returns nil if the nodes below can be served: the base is believed to be
 // the masters', and there is a way up, or was a little while ago.
 func (l *relay) ready() error {
+	if err := l.r.filled(); err != nil {
+		return err
+	}
 	if len(l.r.suspected()) > 0 || l.r.isSpoiled() != "" {
 		return notReady("this relay's base differs from the masters' and is being repaired")
 	}
