@@ -99,8 +99,8 @@ func (c *choice) failed(addr string, now time.Time) {
 		c.using = ""
 	}
 	k := c.find(addr)
-	if k == nil {
-		return
+	if k == nil || now.Before(k.until) {
+		return // it was tried only because all others failed too
 	}
 	rest := max(k.rest, restAfter)
 	k.until, k.rest, k.better = now.Add(rest), min(2*rest, restMost), time.Time{}
