@@ -256,6 +256,26 @@ func (s theatre) metric(name, metric string) float64 {
 	return 0
 }
 
+// A master without a vote that is made the only one has a vote by its record too:
+// it could be removed otherwise, and with it the last copy of the data.
+func TestRelay_APromotedFollowerVotes(t *testing.T) {
+	onStage(t, func(s theatre) {
+		s.do("cluster branches=lisbon spare=madrid", "follow madrid", "settle", "disaster", "promote m4", "settle")
+		s.must(s.read(s.ctx, "m4", func(r *store.Reader) error {
+			for rec, err := range r.Scan(r.Schema().EntityByID(crm.EntityNode)) {
+				if err != nil {
+					return err
+				}
+				role, status, suffrage := rec.Value(crm.NodeRole).Str(), rec.Value(crm.NodeStatus).Str(), rec.Value(crm.NodeSuffrage).Str()
+				if role == "master" && status != "removed" && suffrage == "nonvoter" {
+					t.Errorf("node %d is the only master, and a %s", rec.Value(crm.NodeNumber).Int(), suffrage)
+				}
+			}
+			return nil
+		}))
+	})
+}
+
 // A relay that dies and comes back costs each branch below one move, whatever time
 // passes: nobody goes to and fro.
 func TestRelay_NoFlapping(t *testing.T) {
