@@ -205,8 +205,12 @@ func TestRelay_ReadsThroughRelays(t *testing.T) {
 			s.do("wait 7s")
 			s.do("edit hq account/one name=\"" + want + "!\"")
 			s.do("wait 3s")
+			asked := time.Now()
 			if got, err := s.value("faro", crm.Demand{Level: crm.Bounded, MaxStale: 2 * time.Second}, "account/one", "name"); got != want+"!" || err != nil {
 				t.Errorf("bounded read at faro: %q, %v; want %q", got, err, want+"!")
+			}
+			if took := time.Since(asked); took > time.Second {
+				t.Errorf("bounded read at faro took %v", took)
 			}
 		}
 		s.do("cut region", "cut porto m1", "cut porto m2", "cut porto m3", "edit hq account/one name=unseen", "wait 20s")

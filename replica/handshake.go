@@ -208,5 +208,5 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 		l.masters = w.Masters
 		l.heads = nil
 	})
-	r.heard(w.Head, asked.Add(-age(w.AgeMillis)), offset, rtt)
+	r.heard(w.Head, asked, w.AgeMillis, offset, rtt)
 }

@@ -189,6 +189,7 @@ func (l *relay) measure(sessions int) {
 	}
 	l.r.cfg.Metrics.relaySessions.Set(float64(sessions))
 	l.r.cfg.Metrics.relayTrouble.Set(trouble)
+	l.r.measureLag() // also while there is nobody to hear from
 }
 
 // maxReports is how many nodes one frame tells of. The others are told of by the
@@ -273,11 +274,12 @@ func (l *relay) alone() bool {
 	return l.r.link.talk == nil && l.r.cfg.Now().Sub(l.r.link.left) > aloneFor
 }
 
-// age is how long ago the base was known to be what the masters had decided.
+// age is how long ago the base was known to be what the masters had decided: at
+// least a millisecond, because a relay does not lead.
 func (l *relay) age() time.Duration {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
-	return l.r.cfg.Now().Sub(l.r.link.asOf)
+	return max(time.Millisecond, l.r.cfg.Now().Sub(l.r.link.asOf))
 }
 
 // A RelayStatus says how a relay serves.

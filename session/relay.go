@@ -88,13 +88,13 @@ func (s *Server) relays(st Standing, h *syncproto.Hello, w *syncproto.Welcome) e
 	return st.servedBy(s.cfg.Relay)
 }
 
-// age is how long ago the head was known to be the masters', for a frame of
-// versionRelays.
+// age is how long ago the head was known to be the leader's, for a frame of
+// versionRelays; the highest if nobody knows.
 func (s *Server) age() uint32 {
-	if s.cfg.Relay == 0 {
+	if s.cfg.Age == nil {
 		return 0
 	}
-	return uint32(min(max(s.cfg.Age().Milliseconds(), 1), math.MaxUint32))
+	return uint32(min(s.cfg.Age().Milliseconds(), math.MaxUint32))
 }
 
 // servable ends a relay's feed that cannot go on: the relay's own base was begun

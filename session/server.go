@@ -25,7 +25,7 @@ type Config struct {
 	Relay    crm.NodeID // this node, if it is a relay; 0: it is a master
 	Upstream Upstream
 	Ready    func() error         // of a relay: why nobody can be served now
-	Age      func() time.Duration // of a relay: how long ago Head was known to be the masters'
+	Age      func() time.Duration // how long ago Head was known to be the leader's: 0 at the leader, a millisecond at least elsewhere; nil: this node leads
 
 	Head          func() crm.Rev                        // the last Rev committed to DB
 	Changed       func() <-chan struct{}                // closed at the next commit; got before looking at Head

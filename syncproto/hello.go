@@ -60,7 +60,7 @@ type Welcome struct {
 	Leader      bool     // the answering master leads
 	Masters     []string // host:port of each, to dial next time
 	Lineage     []Fork   // of Timeline, oldest first: the timelines that it came from; Proto 2
-	AgeMillis   uint32   // how long ago Head was known to be the masters'; 0 at a master; Proto 3
+	AgeMillis   uint32   // how long ago Head was known to be the leader's; 0 at the leader, the highest if nobody knows; Proto 3
 }
 
 // A Fork says that a timeline was left at Rev for the next one of its lineage:
