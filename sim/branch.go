@@ -340,6 +340,10 @@ func (b *branchNode) tidySoon(d time.Duration) {
 func (b *branchNode) moved() {
 	b.watch()
 	s := b.rep.Status()
+	if s.Moving {
+		b.lookAgain()
+		return // the base is not at the Cursor of the timeline that it goes over to
+	}
 	p := Position{At: b.w.agenda.now, Disk: b.diskID, Timeline: s.Timeline, Rev: s.Cursor, Decided: s.Decided, Last: s.Seq, Rebased: b.rebased}
 	if p.Timeline == b.shown.Timeline && p.Rev == b.shown.Rev && p.Decided == b.shown.Decided && p.Last == b.shown.Last && p.Disk == b.shown.Disk && !b.rebased {
 		return
