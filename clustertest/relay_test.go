@@ -3,10 +3,13 @@ package clustertest
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -215,7 +218,61 @@ func TestRelay_ReadsThroughRelays(t *testing.T) {
 				t.Errorf("%s read without a way up: %q, %v", d.Level, got, err)
 			}
 		}
-		s.do("heal", "settle")
+		s.do("wait 1m")
+		if at := s.status("faro").Master; at == "porto:7400" || at == "region:7400" {
+			t.Errorf("faro stays at %s, which has no way up", at)
+		}
+		if got := s.metric("porto", "tradepost_relay_trouble"); got != 1 {
+			t.Errorf("porto's trouble is %v", got)
+		}
+		s.do("heal", "settle", "wait 1m")
+		if got := s.metric("porto", "tradepost_relay_trouble"); got != 0 {
+			t.Errorf("porto's trouble is %v once it has a way up", got)
+		}
+	})
+}
+
+// metric reads a node's metric that has no labels.
+func (s theatre) metric(name, metric string) float64 {
+	s.t.Helper()
+	client, err := s.client(s.ctx, name)
+	s.must(err)
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, client.BaseURL+"/metrics", nil)
+	s.must(err)
+	req.Header.Set("Authorization", "Bearer "+client.Token)
+	res, err := client.HTTP.Do(req)
+	s.must(err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	s.must(err)
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, metric+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			s.must(err)
+			return v
+		}
+	}
+	s.t.Fatalf("%s has no metric %s: %s", name, metric, res.Status)
+	return 0
+}
+
+// A master without a vote that is made the only one has a vote by its record too:
+// it could be removed otherwise, and with it the last copy of the data.
+func TestRelay_APromotedFollowerVotes(t *testing.T) {
+	onStage(t, func(s theatre) {
+		s.do("cluster branches=lisbon spare=madrid", "follow madrid", "settle", "disaster", "promote m4", "settle")
+		s.must(s.read(s.ctx, "m4", func(r *store.Reader) error {
+			for rec, err := range r.Scan(r.Schema().EntityByID(crm.EntityNode)) {
+				if err != nil {
+					return err
+				}
+				role, status, suffrage := rec.Value(crm.NodeRole).Str(), rec.Value(crm.NodeStatus).Str(), rec.Value(crm.NodeSuffrage).Str()
+				if role == "master" && status != "removed" && suffrage == "nonvoter" {
+					t.Errorf("node %d is the only master, and a %s", rec.Value(crm.NodeNumber).Int(), suffrage)
+				}
+			}
+			return nil
+		}))
 	})
 }
 

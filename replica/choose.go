@@ -99,8 +99,8 @@ func (c *choice) failed(addr string, now time.Time) {
 		c.using = ""
 	}
 	k := c.find(addr)
-	if k == nil {
-		return
+	if k == nil || now.Before(k.until) {
+		return // it was tried only because all others failed too
 	}
 	rest := max(k.rest, restAfter)
 	k.until, k.rest, k.better = now.Add(rest), min(2*rest, restMost), time.Time{}
@@ -176,6 +176,16 @@ func (c *choice) look(now time.Time) (to string) {
 // clearly reports whether k is better than in.
 func clearly(k, in *candidate) bool {
 	return !k.down && k.rtt > 0 && k.rtt <= in.rtt-betterBy && float64(k.rtt) <= betterRatio*float64(in.rtt)
+}
+
+// strangers returns who was never asked, if there is more than one to choose from.
+func (c *choice) strangers() (out []string) {
+	for _, k := range c.list {
+		if k.at.IsZero() && len(c.list) > 1 {
+			out = append(out, k.addr)
+		}
+	}
+	return out
 }
 
 // due returns whom to measure in a round: who was never asked or would be moved to,

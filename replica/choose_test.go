@@ -173,6 +173,47 @@ func TestChoice_ComesBack(t *testing.T) {
 	}
 }
 
+// When nobody can be used, each is tried again and again: that makes nobody rest
+// for longer than the outage was.
+func TestChoice_AnOutageOfAll(t *testing.T) {
+	tr := newTrial("relay", "master")
+	tr.measured("relay", 5*ms, tr.now)
+	tr.measured("master", 120*ms, tr.now)
+	began := tr.now
+	for tr.now.Sub(began) < 3*time.Minute {
+		for _, addr := range tr.order(tr.now) {
+			tr.failed(addr, tr.now)
+		}
+		tr.now = tr.now.Add(5 * time.Second)
+	}
+	tr.begun("master")
+	back := tr.now
+	for !tr.round(map[string]time.Duration{"relay": 5 * ms, "master": 120 * ms}) {
+		if tr.now.Sub(back) > 10*time.Minute {
+			t.Fatal("ten minutes after an outage of three the node is not with the nearer one")
+		}
+	}
+}
+
+// Who was never asked is asked before a session: it may be the nearest.
+func TestChoice_Strangers(t *testing.T) {
+	tr := newTrial("a")
+	want := func(what string, addrs ...string) {
+		t.Helper()
+		if got := tr.strangers(); !slices.Equal(got, addrs) {
+			t.Errorf("%s: %v, want %v", what, got, addrs)
+		}
+	}
+	want("there is no choice")
+	tr.know([]string{"a", "b"})
+	want("at first", "a", "b")
+	tr.measured("a", 50*ms, tr.now)
+	tr.unreachable("b", tr.now)
+	want("all were asked")
+	tr.know([]string{"a", "b", "new"})
+	want("one is new", "new")
+}
+
 func TestChoice_Due(t *testing.T) {
 	tr := newTrial("a", "b", "c", "d")
 	tr.begun("a")

@@ -172,7 +172,7 @@ func (l *relay) reportLoop(ctx context.Context) {
 			l.server.EndAll(errAlone)
 		}
 		sessions := l.server.Sessions()
-		l.r.cfg.Metrics.relaySessions.Set(float64(len(sessions)))
+		l.measure(len(sessions))
 		for _, s := range sessions {
 			l.note(s.Node, s.Applied, s.LowBase, s.Heard.UnixMilli())
 		}
@@ -180,6 +180,15 @@ func (l *relay) reportLoop(ctx context.Context) {
 			l.r.cfg.Logger.Debug("reports were not passed on", "error", err)
 		}
 	}
+}
+
+func (l *relay) measure(sessions int) {
+	trouble := 0.0
+	if l.ready() != nil {
+		trouble = 1
+	}
+	l.r.cfg.Metrics.relaySessions.Set(float64(sessions))
+	l.r.cfg.Metrics.relayTrouble.Set(trouble)
 }
 
 // maxReports is how many nodes one frame tells of. The others are told of by the
