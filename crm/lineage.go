@@ -41,6 +41,38 @@ func (l Lineage) Restored(rev Rev, timeline uint64) (Lineage, error) {
 	return next, nil
 }
 
+// NewLineage returns the lineage that a peer tells of. The error, of code invalid,
+// says why no restores could have made it.
+func NewLineage(timeline uint64, forks []Fork) (Lineage, error) {
+	l := Lineage{Timeline: timeline, Forks: forks}
+	if err := l.check(); err != nil {
+		return Lineage{}, &Error{Code: CodeInvalid, Op: "read lineage", Item: fmt.Sprint(timeline), Message: err.Error()}
+	}
+	return l, nil
+}
+
+// Common returns the last Rev of l's timeline that means the same in m's: all of
+// them if m's is a later timeline of the same line, or else where the two parted;
+// 0 if they have nothing in common that both know of.
+func (l Lineage) Common(m Lineage) Rev {
+	if l.Timeline == 0 || m.Timeline == 0 {
+		return 0
+	}
+	common, _ := m.shared(l.Timeline)
+	if l.Timeline == m.Timeline {
+		return common
+	}
+	for _, f := range l.Forks {
+		if rev, known := m.shared(f.Timeline); known {
+			common = max(common, min(rev, f.Rev))
+		}
+	}
+	if rev, known := l.shared(m.Timeline); known {
+		common = max(common, rev)
+	}
+	return common
+}
+
 func (l Lineage) check() error {
 	if l.Timeline == 0 && len(l.Forks) == 0 {
 		return nil

@@ -188,3 +188,32 @@ func TestLineage_SharedHistory(t *testing.T) {
 		}
 	})
 }
+
+// Where two timelines parted is what both have of the newest one that both know,
+// whichever is the later.
+func TestLineage_Common(t *testing.T) {
+	root := Lineage{Timeline: 1}
+	early := Lineage{Timeline: 2, Forks: []Fork{{1, 100}}}           // of a backup at 100
+	later := Lineage{Timeline: 3, Forks: []Fork{{1, 200}}}           // of another one at 200
+	again := Lineage{Timeline: 4, Forks: []Fork{{1, 100}, {2, 150}}} // a restore of 2 at 150
+	other := Lineage{Timeline: 9, Forks: []Fork{{8, 500}}}           // of no relation
+	for name, c := range map[string]struct {
+		l, m Lineage
+		want Rev
+	}{
+		"itself":                   {early, early, Pending},
+		"a later one of its line":  {early, again, 150},
+		"the root and a grandson":  {root, again, 100},
+		"an earlier one":           {again, early, 150},
+		"the root, looked back at": {early, root, 100},
+		"two restores of one":      {early, later, 100},
+		"a restore and a grandson": {later, again, 100},
+		"strangers":                {early, other, 0},
+		"nothing yet":              {Lineage{}, early, 0},
+		"masters that do not say":  {early, Lineage{Timeline: 7}, 0},
+	} {
+		if got := c.l.Common(c.m); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/httpapi"
@@ -21,10 +22,10 @@ type Cluster struct {
 	place    func(name string) (Place, error)
 }
 
-// Build builds the binary into dir.
-func Build(ctx context.Context, dir string) (string, error) {
+// Build builds the binary into dir, with these flags of go build.
+func Build(ctx context.Context, dir string, flags ...string) (string, error) {
 	bin := filepath.Join(dir, "tradepost")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "github.com/tradepost-crm/tradepost/cmd/tradepost")
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", bin}, flags, []string{"github.com/tradepost-crm/tradepost/cmd/tradepost"})...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build tradepost: %w: %s", err, out)
 	}

@@ -169,6 +169,12 @@ func (k *check) chain(ctx context.Context) error {
 
 func (k *check) link(prev *store.Entry, e store.Entry, id store.Identity) {
 	item := fmt.Sprint(e.Seq)
+	if e.Withheld { // its content, and the hash that it was chained to, are gone
+		if prev != nil && e.Seq != prev.Seq+1 {
+			k.found("journal", "outbox", item, "it does not follow %d", prev.Seq)
+		}
+		return
+	}
 	m, err := crm.DecodeMutation(e.Bytes)
 	switch {
 	case err != nil:

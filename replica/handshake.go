@@ -35,6 +35,9 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 				return err
 			}
 			p, err := readPosition(tx)
+			if err == nil {
+				h.Resend, err = r.resend(j, tx, p, suspect)
+			}
 			h.Incarnation, h.NextSeq, h.Chain = id.Incarnation, id.NextSeq, id.Chain
 			h.Timeline, h.Cursor, h.Staged, h.Schema = p.timeline, p.rev, p.staged, tx.Schema().Version
 			h.Bootstrap = p.rev == 0 && p.staged == 0
@@ -44,11 +47,25 @@ func (r *Replica) Hello() (*syncproto.Hello, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h.LowBase = r.low
-	for _, s := range suspect {
-		h.Resend = append(h.Resend, s.territory)
-	}
 	h.Sent = r.cfg.Now().UnixMilli()
 	return h, err
+}
+
+// resend returns the territories to be asked for whole: all of them while the base
+// is moved to another timeline, else those that are suspect, for masters that
+// cannot be asked for buckets.
+func (r *Replica) resend(j *store.JTx, tx *store.Tx, p position, suspect []suspicion) (out []crm.TerritoryID, err error) {
+	if p.isMoving() {
+		return everywhere(tx)
+	}
+	spoken, err := number(j, metaSpoken)
+	if err != nil || spoken >= repairVersion {
+		return nil, err
+	}
+	for _, s := range suspect {
+		out = append(out, s.territory)
+	}
+	return out, nil
 }
 
 // refusal is the error for a frame that is no Welcome, or that ends a session.
@@ -76,10 +93,8 @@ func (r *refusedBy) Unwrap() error { return r.cause }
 // judge compares what the masters have of this node with its own files, and
 // mends what a restore on either side has put out of step.
 func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
-	if (h.Cursor > 0 || h.Staged > 0) && w.Timeline != h.Timeline {
-		r.cfg.Logger.Error("the masters were restored from a backup; the base is fetched anew, edits stay", "timeline", w.Timeline, "was", h.Timeline)
-		r.cfg.Metrics.resync.WithLabelValues("timeline").Inc()
-		return errors.Join(errAgain, r.resetBase())
+	if err := r.keepTimeline(h, w); err != nil {
+		return err
 	}
 	if what := r.isSpoiled(); what != "" && h.Cursor > 0 {
 		r.cfg.Logger.Error("the base is damaged and is fetched anew; edits stay", "cause", what)
@@ -99,7 +114,7 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 			return j.SetIdentity(id)
 		}
 		id.Incarnation, id.Timeline = w.Incarnation, w.Timeline
-		if err := r.tolerate(r.trimTail(j, w.Backup)); err != nil {
+		if err := r.tolerate(r.keepTail(j, w)); err != nil {
 			return err
 		}
 		return errors.Join(j.SetIdentity(id), setNumber(j, metaSpoken, uint64(w.Proto)), j.SetMeta(metaContact, []byte{1}))
@@ -141,6 +156,17 @@ func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, 
 	return nil, nil
 }
 
+// keepTail drops of the tail what the masters will not ask for. While the base is
+// moved to their timeline it is not known what they still lack.
+func (r *Replica) keepTail(j *store.JTx, w *syncproto.Welcome) error {
+	p := r.position()
+	if !p.isMoving() {
+		return r.trimTail(j, w.Backup)
+	}
+	_, err := j.Redate(p.rev, undated)
+	return err
+}
+
 // trimTail drops decided Mutations that a backup of the masters covers, or that
 // are too old to be asked for.
 func (r *Replica) trimTail(j *store.JTx, backup crm.Rev) error {
@@ -176,6 +202,9 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	r.mu.Unlock()
 	r.change(func(l *link) {
 		l.talk, l.trouble, l.backup, l.spoken = t, nil, w.Backup, w.Proto
+		if told, err := lineageOf(w); err == nil {
+			l.lineage = told
+		}
 		l.masters = w.Masters
 		l.heads = nil
 	})

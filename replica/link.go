@@ -20,6 +20,7 @@ type link struct {
 	asOf                      time.Time     // when the base was known to be a master's head; zero: never
 	heads                     []headAt      // heads above the Cursor, ascending
 	backup                    crm.Rev       // what the masters' backup covers
+	lineage                   crm.Lineage   // that the masters told last
 	spoken                    uint16        // version of the protocol; 0: there was no session yet
 	choice                    choice        // among who may serve this node
 	avoid                     string        // address of a master that did not cure a divergence: tried last

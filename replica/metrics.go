@@ -22,7 +22,7 @@ type Metrics struct {
 	bytes, resync, refused               *prometheus.CounterVec
 	ackTime                              *prometheus.HistogramVec
 	visible                              prometheus.Histogram
-	mismatch                             prometheus.Counter
+	mismatch, lostEdits                  prometheus.Counter
 	verified                             prometheus.Gauge
 	commitTime, batchSize                *prometheus.HistogramVec
 	clockOffset                          prometheus.Gauge
@@ -60,6 +60,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ackTime:         histograms("write_ack_duration_seconds", "From the request to the promise given to the user.", "level"),
 		visible:         histogram("write_visible_seconds", "From the edit at another site to its being readable here."),
 		mismatch:        counter("state_hash_mismatch_total", "Digests of territories that were not the master's."),
+		lostEdits:       counter("restore_lost_edits_total", "Edits held here that the restored masters lack and no node will send again."),
 		verified:        gauge("state_verified_index", "The last Rev at which all digests were the master's."),
 		commitTime:      histograms("store_commit_duration_seconds", "Of a bbolt transaction: writing and syncing.", "db"),
 		batchSize:       histograms("store_write_batch_size", "Mutations or records written in one transaction.", "db"),
@@ -85,7 +86,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.rtt = rtt.WithLabelValues("masters", "sync")
 	if reg != nil {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
-			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.verified, m.commitTime, m.batchSize, m.clockOffset,
+			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.lostEdits, m.verified, m.commitTime, m.batchSize, m.clockOffset,
 			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage,
 			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayBytes, m.relayItems, m.relayGreeted)
 	}

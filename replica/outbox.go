@@ -26,6 +26,9 @@ func (r *Replica) Outbox(ctx context.Context) ([]Entry, error) {
 			if err != nil {
 				return err
 			}
+			if e.Withheld {
+				continue // it is sent as a number only
+			}
 			m, err := crm.DecodeMutation(e.Bytes)
 			if err != nil {
 				return err
@@ -71,7 +74,9 @@ func (r *Replica) Outcome(seq crm.Seq) (crm.Outcome, bool, error) {
 	}
 	err := r.journal.View(func(j *store.JTx) error {
 		e, _, err := j.Entry(seq)
-		o.Rev = e.Rev
+		if o.Rev = e.Rev; e.Rev == undated {
+			o.Rev = 0
+		}
 		return err
 	})
 	if err != nil {

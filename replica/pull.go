@@ -110,7 +110,9 @@ type change struct {
 	dropped map[store.RecordKey]dropped // with what comes whole or was lost, and not put again
 	mended  map[crm.TerritoryID]int     // records that a repair has changed
 	cured   []suspicion
-	left    bool // records left: their bytes are in free pages
+	left    bool  // records left: their bytes are in free pages
+	moved   bool  // the base is of another timeline now
+	lost    *lost // what was decided in the timeline that is left; nil: the base does not move
 	newest  crm.HLC
 }
 
@@ -147,7 +149,7 @@ func (c *change) commit() error {
 	if p.rev != c.batch.From || c.batch.To < p.rev {
 		return badBatch("(%d, %d] does not continue %d", c.batch.From, c.batch.To, p.rev)
 	}
-	for _, step := range []func(position) error{c.dropWhole, c.dropBuckets, c.applyItems, c.trim, c.dropForeign, c.keepCircle, c.record, c.verify, c.cure} {
+	for _, step := range []func(position) error{c.noteLost, c.dropWhole, c.dropBuckets, c.applyItems, c.trim, c.dropForeign, c.keepCircle, c.record, c.verify, c.cure, c.judgeLost} {
 		if err := step(p); err != nil {
 			return err
 		}
@@ -364,11 +366,15 @@ func (c *change) record(position) error {
 			return err
 		}
 	}
-	if err := c.tx.SetTimeline(c.batch.Timeline); err != nil {
+	if err := c.settleTimeline(); err != nil {
 		return err
 	}
 	return c.tx.SetRev(c.batch.To)
 }
+
+// begins reports whether the journal must ask the base anew what is decided: the
+// base was filled, or is of another timeline now.
+func (c *change) begins() bool { return c.moved || c.batch.From == 0 }
 
 // settle brings the journal up to the base after a change. It looks whether
 // anything is pending only once it holds the journal: an edit that is being
@@ -379,7 +385,7 @@ func (r *Replica) settle(c *change) error {
 		if err != nil {
 			return err
 		}
-		if d.Entries == 0 && !j.HasOverlay() {
+		if d.Entries == 0 && !j.HasOverlay() && !c.begins() {
 			return errNothing
 		}
 		return r.base.View(func(tx *store.Tx) error { return r.follow(j, tx, c) })
@@ -399,6 +405,11 @@ func (r *Replica) follow(j *store.JTx, tx *store.Tx, c *change) error {
 	keys, err := f.settle(c.batch.Decided, c.batch.To)
 	if err != nil {
 		return err
+	}
+	if c.begins() {
+		if _, err := reopen(j, c.batch.Decided, c.batch.To); err != nil {
+			return err
+		}
 	}
 	own := slices.DeleteFunc(slices.Clone(c.notes), func(o crm.Outcome) bool { return o.Node != r.cfg.ID.Node })
 	if err := dropForbidden(j, own); err != nil {
@@ -440,11 +451,13 @@ func (r *Replica) applied(c *change) error {
 	})
 	r.advance(func(p *position) {
 		p.timeline, p.rev, p.decided, p.staged, p.target = c.batch.Timeline, c.batch.To, c.batch.Decided, 0, 0
+		p.shown = shown{}
 	})
 	r.changes.Publish(c.changed)
 	if err := r.tellCured(c); err != nil {
 		return err
 	}
+	r.tellLost(c)
 	r.measureLag()
 	nudge(r.kick)
 	if c.batch.From > 0 && len(c.whole)+len(c.buckets) > 0 {
@@ -503,6 +516,9 @@ func (c *change) tryPart(direct, metadata bool) error {
 		}
 		if err := errors.Join(addStagedWhole(tx, c.whole), addStagedBuckets(tx, c.buckets)); err != nil {
 			return err
+		}
+		if !direct {
+			return nil // the stage is not the base yet
 		}
 		return tx.SetTimeline(c.batch.Timeline)
 	})

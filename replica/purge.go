@@ -251,9 +251,10 @@ func markTail(j *store.JTx) error {
 	return nil
 }
 
-// dropOrphans drops the Mutations of the tail that the masters have decided and
-// whose records are not here any more: they hold the records' values. What
-// restored masters have lost is still to be sent.
+// dropOrphans withholds the Mutations of the tail that the masters have decided
+// and whose records are not here any more: they hold the records' values. Their
+// numbers stay, so that masters restored from a backup that lacks them can go on.
+// What restored masters have lost is still to be sent.
 func (r *Replica) dropOrphans() error {
 	return r.journal.Update(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) error {
@@ -278,7 +279,7 @@ func (r *Replica) dropOrphans() error {
 				}
 			}
 			for _, seq := range orphans {
-				if err := j.DropTail(seq); err != nil {
+				if _, err := j.Withhold(seq); err != nil {
 					return err
 				}
 			}
@@ -288,6 +289,9 @@ func (r *Replica) dropOrphans() error {
 }
 
 func isOrphan(tx *store.Tx, e store.Entry) (bool, error) {
+	if e.Withheld {
+		return false, nil
+	}
 	m, err := crm.DecodeMutation(e.Bytes)
 	if err != nil {
 		return false, fmt.Errorf("tail entry %d: %w", e.Seq, err)
@@ -349,14 +353,14 @@ func (r *Replica) noted(tx *store.Tx) (map[crm.Seq]bool, error) {
 	return out, nil
 }
 
-// dropForbidden drops the Mutations that were rejected because the site has lost
+// dropForbidden withholds the Mutations that were rejected because the site has lost
 // the territory: nothing of it may stay, not even what was asked for in vain.
 func dropForbidden(j *store.JTx, notes []crm.Outcome) error {
 	for _, o := range notes {
 		if o.Code != crm.CodeTerritory {
 			continue
 		}
-		if err := j.DropTail(o.Seq); err != nil {
+		if _, err := j.Withhold(o.Seq); err != nil {
 			return err
 		}
 		if err := setNumber(j, metaCompact, uint64(o.Rev)); err != nil {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,9 +17,11 @@ const maxFlights = 4
 // nothing from the outbox: only the feed does.
 type push struct {
 	r       *Replica
-	taken   crm.Seq // the masters have everything up to here
-	next    crm.Seq // to be sent next
-	sent    crm.Seq // everything sent was up to here
+	start   crm.Seq       // what the masters had at the Welcome
+	hash    crm.ChainHash // after it
+	taken   crm.Seq       // the masters have everything up to here
+	next    crm.Seq       // to be sent next
+	sent    crm.Seq       // everything sent was up to here
 	flights []flight
 	notNow  time.Time // of a Busy master: when it may be asked again; zero: at once
 }
@@ -72,6 +75,9 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 	err := p.r.journal.View(func(j *store.JTx) error {
 		for {
 			e, where, err := j.Entry(fl.last + 1)
+			if err == nil && e.Withheld {
+				e.Bytes, err = p.standIn(j, e)
+			}
 			if crm.CodeOf(err) == crm.CodeCorrupt && len(f.Mutations) > 0 {
 				return nil
 			}
@@ -88,10 +94,40 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 		return nil, fl, err
 	}
 	if len(f.Mutations) == 0 {
-		return nil, fl, &crm.Error{Code: crm.CodeFrozen, Op: "push", Item: fmt.Sprintf("edit %d", p.next),
-			Message: "the masters ask for an edit that this node has not kept; an admin must let the node join anew"}
+		return nil, fl, lacking(p.next)
 	}
 	return f, fl, nil
+}
+
+// standIn returns what is sent in place of a Mutation that this node may not hold
+// any more.
+func (p *push) standIn(j *store.JTx, e store.Entry) ([]byte, error) {
+	id, err := j.Identity()
+	if err != nil {
+		return nil, err
+	}
+	spoken, err := number(j, metaSpoken)
+	if err != nil {
+		return nil, err
+	}
+	w := crm.Withheld{Node: id.Node, Incarnation: id.Incarnation, Seq: e.Seq, Prev: p.hash, After: e.Chain}
+	if e.Seq != p.start+1 {
+		before, where, err := j.Entry(e.Seq - 1)
+		if err != nil || where == store.Nowhere {
+			return nil, errors.Join(err, lacking(e.Seq-1))
+		}
+		w.Prev = before.Chain
+	}
+	if spoken < spokenNamed {
+		return nil, lacking(e.Seq)
+	}
+	return crm.AppendWithheld(nil, w), nil
+}
+
+// lacking is the error for an edit that the masters ask for in vain.
+func lacking(seq crm.Seq) error {
+	return &crm.Error{Code: crm.CodeFrozen, Op: "push", Item: fmt.Sprintf("edit %d", seq),
+		Message: "the masters ask for an edit that this node has not kept: they were restored from an older backup than the last one; restore the newest, or let the node join anew"}
 }
 
 // heard takes the master's answer to a Push.

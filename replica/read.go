@@ -110,13 +110,16 @@ func (r *Replica) until(ctx context.Context, ok func() bool) error {
 // by the mark's Rev.
 func (r *Replica) meetMark(ctx context.Context, m crm.Mark) error {
 	p := r.position()
-	if m.Timeline != 0 && m.Timeline != p.timeline {
+	if m.Timeline != 0 && m.Timeline != p.timeline && m.Timeline != p.reads().timeline {
 		return stale("the masters were restored from a backup since the session token was given; read without it", nil)
 	}
 	if m.Node == r.cfg.ID.Node && r.renamed(m.Seq) > p.last {
 		return stale(fmt.Sprintf("edit %d is not on this disk: it was rolled back", m.Seq), nil)
 	}
-	return r.until(ctx, func() bool { return r.pos.rev >= m.Rev })
+	return r.until(ctx, func() bool {
+		at := r.pos.reads()
+		return (m.Timeline == 0 || m.Timeline == at.timeline) && at.rev >= m.Rev
+	})
 }
 
 // meetBound waits until the base is known to be at most age behind a master.
@@ -155,7 +158,7 @@ func (r *Replica) meetLeader(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return r.until(ctx, func() bool { return r.pos.rev >= rev })
+		return r.until(ctx, func() bool { return !r.pos.isMoving() && r.pos.rev >= rev })
 	}
 }
 

@@ -60,7 +60,7 @@ func (f *folder) overlay(seq crm.Seq, dec crm.Decision) error {
 // would write is shown: also the note that tells why it would not stand.
 func (f *folder) fold(seq crm.Seq) error {
 	e, where, err := f.j.Entry(seq)
-	if err != nil || where != store.InOutbox {
+	if err != nil || where != store.InOutbox || e.Withheld {
 		return err
 	}
 	m, err := crm.DecodeMutation(e.Bytes)

@@ -114,7 +114,14 @@ func readPosition(tx *store.Tx) (p position, err error) {
 	if len(v) == 16 {
 		p.staged, p.target = crm.Rev(binary.BigEndian.Uint64(v)), crm.Rev(binary.BigEndian.Uint64(v[8:]))
 	}
-	return p, err
+	if err != nil {
+		return p, err
+	}
+	next, moving, err := moveIn(tx)
+	if err != nil || !moving {
+		return p, err
+	}
+	return p, p.moved(tx, next)
 }
 
 // identify reads who the journal is, and makes a new journal this node's. A
@@ -161,15 +168,24 @@ func markOpened(j *store.JTx, next crm.Seq) error {
 	return j.SetMeta(metaContact, nil)
 }
 
-// refold settles what the base says is decided and folds the overlay anew. It
-// reports whether there was anything to fold.
+// refold settles what the base says is decided, makes pending again what it says
+// is not, and folds the overlay anew. It reports whether there was anything to do.
 func (r *Replica) refold(p position) (refolded bool, err error) {
 	err = r.journal.Update(func(j *store.JTx) error {
+		if p.rev == 0 {
+			return errNothing
+		}
+		reopened := false
+		if !p.isMoving() {
+			if reopened, err = reopen(j, p.decided, p.rev); err != nil {
+				return err
+			}
+		}
 		d, err := j.Depth()
 		if err != nil {
 			return err
 		}
-		if p.rev == 0 || d.Entries == 0 && !j.HasOverlay() {
+		if !reopened && d.Entries == 0 && !j.HasOverlay() {
 			return errNothing
 		}
 		return r.base.View(func(tx *store.Tx) error {

@@ -268,6 +268,9 @@ func (l *relay) ready() error {
 	if len(l.r.suspected()) > 0 || l.r.isSpoiled() != "" {
 		return notReady("this relay's base differs from the masters' and is being repaired")
 	}
+	if l.r.position().isMoving() {
+		return notReady("this relay goes over to the restored masters")
+	}
 	if l.alone() {
 		return errAlone
 	}

@@ -78,7 +78,7 @@ func unsent(j *store.JTx, opened crm.Seq) (moved []movable, known []crm.Seq, err
 		if err != nil {
 			return nil, nil, err
 		}
-		if e.Seq < opened {
+		if e.Seq < opened || e.Withheld {
 			known = append(known, e.Seq)
 			continue
 		}

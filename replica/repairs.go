@@ -31,7 +31,8 @@ type repairs struct {
 	failed  map[crm.TerritoryID]int // answers with buckets that did not cure
 }
 
-// ask returns what is to be asked for now, nil if nothing is. What waits to be
+// ask returns what is to be asked for now, nil if nothing is: while the base is
+// moved to another timeline all of it comes anyway. What waits to be
 // written or is staged was sent before, and is forgotten. The error ends the
 // session: only the next can ask.
 func (p *pull) ask() (*syncproto.Repair, error) {
@@ -40,7 +41,7 @@ func (p *pull) ask() (*syncproto.Repair, error) {
 		return nil, &crm.Error{Code: crm.CodeCorrupt, Op: "continue", Item: p.r.base.Path(), Message: "the base is damaged (" + what + ") and is fetched anew"}
 	}
 	wants := q.wanted(p.r.suspected())
-	if len(wants) == 0 || pos.rev == 0 || maps.Equal(wants, q.wants) {
+	if len(wants) == 0 || pos.rev == 0 || pos.isMoving() || maps.Equal(wants, q.wants) {
 		return nil, nil
 	}
 	if q.version < repairVersion {
@@ -65,8 +66,8 @@ func (p *pull) ask() (*syncproto.Repair, error) {
 
 // asks reports whether ask has something to say.
 func (p *pull) asks() bool {
-	wants := p.repairs.wanted(p.r.suspected())
-	return len(wants) > 0 && p.r.position().rev > 0 && p.repairs.version >= repairVersion && !maps.Equal(wants, p.repairs.wants)
+	wants, pos := p.repairs.wanted(p.r.suspected()), p.r.position()
+	return len(wants) > 0 && pos.rev > 0 && !pos.isMoving() && p.repairs.version >= repairVersion && !maps.Equal(wants, p.repairs.wants)
 }
 
 // wanted returns what would cure.
@@ -96,7 +97,7 @@ func (q *repairs) resend(wants buckets) error {
 func (p *pull) judge(c *change, err error) error {
 	d, diverged := errors.AsType[*divergence](err)
 	switch {
-	case diverged && c.batch.From == 0:
+	case diverged && (c.batch.From == 0 || p.r.position().isMoving()):
 		p.r.cfg.Logger.Error("ALARM: the base that was filled is not the masters'; it is filled anew", "territories", d.territories(), "cause", d.what)
 		p.r.cfg.Metrics.mismatch.Add(float64(len(d.found)))
 		p.r.cfg.Metrics.resync.WithLabelValues("bootstrap").Inc()

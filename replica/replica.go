@@ -58,6 +58,24 @@ type position struct {
 	last     crm.Seq // the newest own Mutation
 	staged   crm.Rev // a catch-up has come this far; 0: none is under way
 	target   crm.Rev // where it leads
+	shown    shown   // what readers see, while the base is moved to another timeline; zero: the above
+}
+
+// A shown is a state that readers see.
+type shown struct {
+	timeline uint64
+	rev      crm.Rev
+}
+
+// isMoving reports whether the base is moved to another timeline.
+func (p position) isMoving() bool { return p.shown != (shown{}) }
+
+// reads returns the state that readers see.
+func (p position) reads() shown {
+	if p.isMoving() {
+		return p.shown
+	}
+	return shown{p.timeline, p.rev}
 }
 
 // Open opens the node's files in c.Dir, creates those that are missing, and

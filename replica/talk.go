@@ -51,7 +51,7 @@ func (r *Replica) Greeted(h *syncproto.Hello, f syncproto.Frame, asked time.Time
 		return nil, err
 	}
 	now := r.cfg.Now()
-	t := &Talk{r: r, version: w.Proto, pull: pull{r: r, repairs: repairs{version: w.Proto, resent: h.Resend}}, up: newUpflow(r, w.LastSeq, now), questions: newQuestions(), heard: now}
+	t := &Talk{r: r, version: w.Proto, pull: pull{r: r, repairs: repairs{version: w.Proto, resent: h.Resend}}, up: newUpflow(r, w, now), questions: newQuestions(), heard: now}
 	r.welcomed(t, w, asked)
 	return t, nil
 }

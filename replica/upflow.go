@@ -16,8 +16,8 @@ type upflow struct {
 	beatAt   time.Time // of the next question
 }
 
-func newUpflow(r *Replica, taken crm.Seq, now time.Time) upflow {
-	return upflow{push: push{r: r, taken: taken, next: taken + 1}, beatAt: now.Add(r.cfg.HeartbeatEvery)}
+func newUpflow(r *Replica, w *syncproto.Welcome, now time.Time) upflow {
+	return upflow{push: push{r: r, start: w.LastSeq, hash: w.LastHash, taken: w.LastSeq, next: w.LastSeq + 1}, beatAt: now.Add(r.cfg.HeartbeatEvery)}
 }
 
 // due returns what is to be sent now. It depends on the state only, never on a

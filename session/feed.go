@@ -13,9 +13,6 @@ import (
 // cross a slow line before the replica takes silence for death.
 const partBudget = 256 << 10
 
-// repairVersion is the version of the protocol that Repair came with.
-const repairVersion = 3
-
 // A Feed brings one replica from its Cursor to the head, and keeps it there.
 //
 // Simple version: a batch is what the granted territories hold above the Cursor,
@@ -67,16 +64,13 @@ type way struct {
 }
 
 // NewFeed returns the feed of a replica of the site that was welcomed on its
-// Hello. From version 3 on what the replica wants again it says in a Repair.
+// Hello. From version 3 on what a replica wants mended it says in a Repair.
 func NewFeed(rosters *Rosters, site string, h *syncproto.Hello, w *syncproto.Welcome) *Feed {
 	f := &Feed{rosters: rosters, node: h.Node, site: site, version: w.Proto, timeline: w.Timeline, ways: map[crm.TerritoryID]*way{}, resend: map[crm.TerritoryID]bool{}, digests: map[crm.TerritoryID]bool{}}
 	if h.Timeline != w.Timeline {
 		return f // the Cursor means nothing here: everything is sent whole
 	}
 	f.cursor, f.staged, f.resume = h.Cursor, h.Staged > 0, h.Staged
-	if w.Proto >= repairVersion {
-		return f
-	}
 	for _, t := range h.Resend {
 		f.resend[t] = true
 	}

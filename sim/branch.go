@@ -420,6 +420,9 @@ func (b *branchNode) held() map[EditID]bool {
 				if err != nil {
 					return err
 				}
+				if e.Withheld {
+					continue // it was decided, and its record has left
+				}
 				m, err := crm.DecodeMutation(e.Bytes)
 				if err != nil {
 					return err

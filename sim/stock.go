@@ -88,6 +88,9 @@ func (s *Stock) pending(j *store.JTx) error {
 		if err != nil {
 			return err
 		}
+		if e.Withheld {
+			continue // nothing of it can be shown
+		}
 		m, err := crm.DecodeMutation(e.Bytes)
 		if err != nil {
 			return err

@@ -134,6 +134,24 @@ func (tx *Tx) Outcomes(node crm.NodeID, since crm.Seq) iter.Seq2[crm.Outcome, er
 	}
 }
 
+// DropOutcomes forgets the kept outcomes of the node's Mutations above since:
+// they are to be decided anew.
+func (tx *Tx) DropOutcomes(node crm.NodeID, since crm.Seq) error {
+	var all []crm.Seq
+	for o, err := range tx.Outcomes(node, since) {
+		if err != nil {
+			return err
+		}
+		all = append(all, o.Seq)
+	}
+	for _, seq := range all {
+		if err := tx.delete(bucketOutcome, outcomeKey(node, seq)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Stage keeps an item of a catch-up that is not promoted yet, under a key that
 // orders it. An item of the same key is replaced.
 func (tx *Tx) Stage(key, item []byte) error { return tx.putSealed(bucketStage, key, item) }

@@ -13,7 +13,8 @@ import (
 // The journal is a queue in two parts. Append puts an entry at the end of the
 // outbox; it is durable when the transaction has committed. Reading removes
 // nothing. Settle moves entries from the outbox to the tail once a master has
-// decided them; a repeat of Settle does nothing. Withhold takes the Mutation out of an
+// decided them; a repeat of Settle does nothing. Reopen moves them back, if the
+// masters have lost that decision. Withhold takes the Mutation out of an
 // entry of the tail, whose place in the chain stays. TrimTail drops entries of the
 // tail that a backup of the masters covers. The highest Seq ever appended
 // survives all of it, and no Seq is ever appended twice.
@@ -21,9 +22,9 @@ type Entry struct {
 	Seq      crm.Seq
 	At       int64         // when the user was told "saved here", Unix milliseconds
 	Chain    crm.ChainHash // after this Mutation
-	Rev      crm.Rev       // in the tail: a Rev at which it was decided already; in the outbox 0
+	Rev      crm.Rev       // in the tail: a Rev at which it was decided already; in the outbox 0, unless it is withheld
 	Bytes    []byte        // the encoded crm.Mutation, never empty; nil if it is withheld
-	Withheld bool          // in the tail: the Mutation may not be held here any more
+	Withheld bool          // the Mutation may not be held here any more: it was decided once
 }
 
 // Where says in which part of the journal an entry is.
@@ -213,6 +214,10 @@ func (tx *JTx) settle(e Entry, rev crm.Rev) error {
 	if err := tx.delete(bucketOutbox, seqKey(e.Seq)); err != nil {
 		return err
 	}
+	return tx.settleAt(e, rev)
+}
+
+func (tx *JTx) settleAt(e Entry, rev crm.Rev) error {
 	e.Rev = rev
 	return tx.putSealed(bucketTail, seqKey(e.Seq), e.encode())
 }
@@ -228,6 +233,54 @@ func (tx *JTx) Withhold(seq crm.Seq) (bool, error) {
 	}
 	e.Bytes = nil
 	return true, tx.putSealed(bucketTail, seqKey(seq), e.encode())
+}
+
+// Reopen moves all entries above seq from the tail back to the outbox, also those
+// that are withheld: they are not decided after all. It returns how many.
+func (tx *JTx) Reopen(seq crm.Seq) (int, error) {
+	var again []Entry
+	size := 0
+	for e, err := range tx.Tail(seq) {
+		if err != nil {
+			return 0, err
+		}
+		again, size = append(again, e), size+len(e.Bytes)
+	}
+	for _, e := range again {
+		if err := tx.DropTail(e.Seq); err != nil {
+			return 0, err
+		}
+		if !e.Withheld { // its Rev tells that it was decided once, and is not lost
+			e.Rev = 0
+		}
+		if err := tx.putSealed(bucketOutbox, seqKey(e.Seq), e.encode()); err != nil {
+			return 0, err
+		}
+	}
+	if len(again) == 0 {
+		return 0, nil
+	}
+	return len(again), tx.addDepth(len(again), size)
+}
+
+// Redate says of all entries of the tail that were decided above a Rev that they
+// were decided at another one, and returns how many.
+func (tx *JTx) Redate(above, to crm.Rev) (int, error) {
+	var again []Entry
+	for e, err := range tx.Tail(0) {
+		if err != nil {
+			return 0, err
+		}
+		if e.Rev > above && e.Rev != to {
+			again = append(again, e)
+		}
+	}
+	for _, e := range again {
+		if err := tx.settleAt(e, to); err != nil {
+			return 0, err
+		}
+	}
+	return len(again), nil
 }
 
 // TrimTail drops the entries of the tail that were decided at upTo or before

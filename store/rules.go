@@ -79,7 +79,7 @@ func (r *rule) check(k, v []byte) error {
 
 func pending(_, v []byte) error {
 	e, err := decodeEntry(0, v)
-	if err == nil && e.Withheld {
+	if err == nil && e.Withheld && e.Rev == 0 {
 		err = errors.New("the mutation is missing, and nobody else has it")
 	}
 	return err

@@ -57,7 +57,7 @@ func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.devCommand(), c.initCommand(), c.tokenCommand(), c.joinCommand(), c.serveCommand(), c.statusCommand(), c.nodeCommand(), c.siteCommand(), c.territoryCommand(),
 		c.recordCommand(), c.importCommand(), c.exportCommand(), c.reportCommand(), c.searchCommand(), c.conflictCommand(), c.outboxCommand(),
-		c.checkCommand(), c.backupCommand(), c.operatorCommand(), c.wanCommand(), c.versionCommand(),
+		c.checkCommand(), c.backupCommand(), c.restoreCommand(), c.promoteCommand(), c.operatorCommand(), c.wanCommand(), c.versionCommand(),
 	}
 }
 

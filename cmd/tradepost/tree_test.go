@@ -69,8 +69,8 @@ func TestTree(t *testing.T) {
 	})
 	slices.Sort(got)
 	want := strings.Split("backup,backup announce,backup verify,check,conflict list,conflict resolve,conflict show,dev,export,import,init,join,node list,node promote,node remove,"+
-		"operator raft list-peers,operator raft remove-peer,operator raft transfer-leader,outbox list,"+
-		"record create,record delete,record get,record list,record restore,record update,report,search,serve,site add,site list,status,"+
+		"operator raft list-peers,operator raft remove-peer,operator raft transfer-leader,outbox list,promote,"+
+		"record create,record delete,record get,record list,record restore,record update,report,restore,search,serve,site add,site list,status,"+
 		"territory add,territory grant,territory list,territory revoke,token create,version,wan cut,wan heal,wan show", ",")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
