@@ -7,6 +7,14 @@ var Mutants = []Mutant{
 		Old: "f.opts.NoSync || f.opts.syncs(),", New: "true,",
 	},
 	{
+		Name: "head not written again after a failed fsync", File: "store/file.go", Package: "processtest", Test: "TestFailedSync_ThenACut",
+		Old: "errors.Join(f.rewriteHeads(), f.sync(f.path))", New: "f.sync(f.path)",
+	},
+	{
+		Name: "shipped before it is durable", File: "replica/push.go", Package: "replica", Test: "TestDoubt_JournalHoldsBackAndGoesOn",
+		Old: "if err := p.r.journal.Mend(); err != nil {", New: "if err := error(nil); err != nil {",
+	},
+	{
 		Name: "dedupe skipped", File: "master/evaluate.go", Package: "master", Test: "TestFSM_TakesEachMutationOnce",
 		Old: "case m.Seq <= n.LastSeq:", New: "case false:",
 	},

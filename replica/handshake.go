@@ -17,6 +17,9 @@ var errAgain = errors.New("the node must introduce itself anew")
 // what an error between their transactions may have left. It is to be sent at
 // once.
 func (r *Replica) Hello() (*syncproto.Hello, error) {
+	if err := errors.Join(r.journal.Mend(), r.base.Mend()); err != nil {
+		return nil, err // what it would tell may not last
+	}
 	if err := r.reconcile(); err != nil {
 		return nil, err
 	}
