@@ -32,6 +32,7 @@ const (
 	CodeFormat        Code = "format"          // a file of another program or a newer version
 	CodeLocked        Code = "locked"          // another process has the directory open
 	CodeDiskFull      Code = "disk_full"       // the disk has no room; nothing was acknowledged
+	CodeUnsynced      Code = "unsynced"        // the disk did not confirm the write, which may or may not last
 	CodeNoLeader      Code = "no_leader"       // no quorum of masters
 	CodeFenced        Code = "fenced"          // this disk is an old copy of the node's state
 	CodeFrozen        Code = "frozen"          // the node's history forked; an admin must choose

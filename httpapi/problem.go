@@ -46,6 +46,7 @@ var statuses = map[crm.Code]int{
 	crm.CodeFormat:        http.StatusInternalServerError,
 	crm.CodeLocked:        http.StatusServiceUnavailable,
 	crm.CodeDiskFull:      http.StatusInsufficientStorage,
+	crm.CodeUnsynced:      http.StatusInternalServerError,
 	crm.CodeNoLeader:      http.StatusServiceUnavailable,
 	crm.CodeFenced:        http.StatusServiceUnavailable,
 	crm.CodeFrozen:        http.StatusServiceUnavailable,

@@ -26,7 +26,7 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 	if err := l.m.ledger.verify(ctx); err != nil {
 		return nil, err
 	}
-	s, err := l.m.standing(h.Node)
+	s, err := l.m.server.StandingOf(h)
 	if err != nil {
 		return nil, err
 	}
@@ -35,9 +35,11 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 		return j.Answer, l.m.Freeze(ctx, h.Node, j.Freeze)
 	}
 	if j.Admit != "" {
+		trail := s.Trail
 		if s, err = l.m.admit(ctx, h.Node, j.Admit); err != nil {
 			return nil, err
 		}
+		s.Trail = trail
 		j.Answer = s.Welcome()
 	}
 	if _, ok := j.Answer.(*syncproto.Welcome); ok && s.Facts.Role == auth.RoleReplica {

@@ -74,6 +74,9 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 	f := &syncproto.Push{First: p.next}
 	fl := flight{last: p.next - 1}
 	size := 0
+	if err := p.r.journal.Mend(); err != nil {
+		return nil, fl, err // a master must not hear of what a crash may take back
+	}
 	err := p.r.journal.View(func(j *store.JTx) error {
 		for {
 			e, where, err := j.Entry(fl.last + 1)

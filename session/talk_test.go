@@ -37,6 +37,7 @@ type world struct {
 	id    auth.Identity // of the branch
 
 	dir     string // of the branch
+	config  replica.Config
 	branch  *replica.Replica
 	up      *replica.Talk
 	down    *session.Talk
@@ -79,9 +80,9 @@ func newWorld(t testing.TB) *world {
 	w.office(site)
 	w.office(w.create(crm.EntityNode, crm.NodeSite, crm.TextValue("lisbon"), crm.NodeRole, crm.ChoiceValue("replica"), crm.NodeStatus, crm.ChoiceValue("active")))
 	w.dir = t.TempDir()
-	w.branch, err = replica.Open(replica.Config{Dir: w.dir, ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
-		Masters: func() []string { return nil }, Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("there is no line") }})
-	if err != nil {
+	w.config = replica.Config{Dir: w.dir, ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
+		Masters: func() []string { return nil }, Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("there is no line") }}
+	if w.branch, err = replica.Open(w.config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.branch.Close() })
@@ -171,7 +172,7 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 	if err := w.srv.Check(h, w.id); err != nil {
 		return session.Refusal(err)
 	}
-	s, err := w.srv.Standing(h.Node)
+	s, err := w.srv.StandingOf(h)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 	}
 	if j.Admit != "" {
 		w.admit(h.Node, j.Admit)
-		if s, err = w.srv.Standing(h.Node); err != nil {
+		if s, err = w.srv.StandingOf(h); err != nil {
 			w.t.Fatal(err)
 		}
 		j.Answer = s.Welcome()

@@ -53,6 +53,7 @@ var exitCodes = map[crm.Code]int{
 	crm.CodeFormat:        exitFailed,
 	crm.CodeLocked:        exitFailed,
 	crm.CodeDiskFull:      exitFailed,
+	crm.CodeUnsynced:      exitFailed,
 	crm.CodeNoLeader:      exitUnavailable,
 	crm.CodeFenced:        exitFailed,
 	crm.CodeFrozen:        exitFailed,
