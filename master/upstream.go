@@ -46,13 +46,34 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 	return j.Answer, nil
 }
 
-// Submit logs the Mutations. A master that does not lead says so.
+// Submit logs the Mutations, in as many entries as there is poison among them. A
+// master that does not lead says so.
 func (l lead) Submit(ctx context.Context, s session.Submission) (session.Reply, error) {
-	results, index, err := l.m.ledger.propose(ctx, PushOf(s, l.m.millis()))
+	r, err := l.submitFirst(ctx, &s)
+	for err == nil && r.Taken() && len(s.Mutations) > 0 {
+		next, failure := l.submitFirst(ctx, &s)
+		if failure != nil {
+			return session.Reply{}, unknown("push", failure) // what is before is decided
+		}
+		next.Outcomes = append(r.Outcomes, next.Outcomes...)
+		r = next
+	}
+	return r, err
+}
+
+// submitFirst logs what goes into one entry, and leaves the rest in s.
+func (l lead) submitFirst(ctx context.Context, s *session.Submission) (session.Reply, error) {
+	now := l.m.millis()
+	part, rest, err := l.m.rehearsal.first(*s, now)
 	if err != nil {
 		return session.Reply{}, err
 	}
-	return ReplyOf(s, index, results), nil
+	results, index, err := l.m.ledger.propose(ctx, PushOf(part, now))
+	if err != nil {
+		return session.Reply{}, err
+	}
+	*s = rest
+	return ReplyOf(part, index, results), nil
 }
 
 // Ask says what a linearizable read must have reached. A master that does not

@@ -79,7 +79,7 @@ func (i *intake) next(offsetMillis int64) *Submission {
 // replied goes on after what became of the last Submission. An unknown outcome
 // must be resolved before.
 func (i *intake) replied(r Reply, err error, offsetMillis int64) (Act, error) {
-	if err != nil || !r.taken() {
+	if err != nil || !r.Taken() {
 		i.end()
 		return i.notTaken(r, err)
 	}
