@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
@@ -109,6 +110,7 @@ type Master struct {
 	links     *links
 	server    *session.Server
 	rehearsal *rehearsal
+	flight    atomic.Int64 // bytes of Mutations on their way through the log
 	reports   reports
 	changes   store.Subscribers
 	lag       lag

@@ -46,9 +46,22 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 	return j.Answer, nil
 }
 
+// maxFlight bounds the bytes of Mutations that the leader has on their way through
+// its log, whoever brings them: each master and each relay has a backlog of its
+// own, and Raft counts entries only.
+const maxFlight = 32 << 20
+
 // Submit logs the Mutations, in as many entries as there is poison among them. A
-// master that does not lead says so.
+// master that does not lead, or has too many on their way, says so.
 func (l lead) Submit(ctx context.Context, s session.Submission) (session.Reply, error) {
+	size := int64(0)
+	for _, raw := range s.Mutations {
+		size += int64(len(raw))
+	}
+	defer l.m.flight.Add(-size)
+	if l.m.flight.Add(size) > maxFlight {
+		return session.Reply{}, &crm.Error{Code: crm.CodeUnavailable, Op: "push", Message: "the leader is overloaded; nothing was changed"}
+	}
 	r, err := l.submitFirst(ctx, &s)
 	for err == nil && r.Taken() && len(s.Mutations) > 0 {
 		next, failure := l.submitFirst(ctx, &s)
