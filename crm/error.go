@@ -38,6 +38,7 @@ const (
 	CodeFrozen        Code = "frozen"          // the node's history forked; an admin must choose
 	CodeRemoved       Code = "node_removed"    // the node was removed from the cluster
 	CodeWithheld      Code = "withheld"        // the content of the edit was purged from its branch
+	CodePoison        Code = "poison"          // judging the edit brings the masters down
 	CodeStale         Code = "stale"           // a consistency demand could not be met in time
 )
 

@@ -52,6 +52,7 @@ var statuses = map[crm.Code]int{
 	crm.CodeFrozen:        http.StatusServiceUnavailable,
 	crm.CodeRemoved:       http.StatusForbidden,
 	crm.CodeWithheld:      http.StatusGone,
+	crm.CodePoison:        http.StatusUnprocessableEntity,
 	crm.CodeStale:         http.StatusServiceUnavailable,
 	CodeMethod:            http.StatusMethodNotAllowed,
 	CodeMediaType:         http.StatusUnsupportedMediaType,

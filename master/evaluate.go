@@ -183,13 +183,8 @@ func (f *FSM) tellFrozen(n crm.NodeID, reason string) {
 // decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
 // whatever comes of it.
 func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *member) (Decided, error) {
-	lineage, err := f.tx.Lineage()
+	env, err := who.env(f.tx, f.rev+1, effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC))
 	if err != nil {
-		return Decided{}, err
-	}
-	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
-		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
-	if env.Level, err = session.LevelIn(f.tx); err != nil {
 		return Decided{}, err
 	}
 	dec, err := f.safeDecide(m, env)
@@ -253,10 +248,29 @@ func (f *FSM) safeDecide(m *mutation, env crm.Env) (dec crm.Decision, err error)
 		dec = rejection(f.tx.Schema(), m.Mutation, env, crm.CodeInternal, "the edit could not be judged because of a bug; its content is kept at head office")
 		err = f.tx.SetMeta(quarantineName(m.Node, m.Seq), m.raw)
 	}()
-	if m.withheld != nil {
+	switch {
+	case m.poison:
+		return f.rejectPoison(m, env)
+	case m.withheld != nil:
 		return crm.DecideWithheld(f.tx, *m.withheld, env)
 	}
 	return f.decide(f.tx, m.Mutation, env)
+}
+
+// rejectPoison rejects a Mutation that a master's process did not survive, and
+// keeps its bytes.
+func (f *FSM) rejectPoison(m *mutation, env crm.Env) (crm.Decision, error) {
+	f.cfg.Logger.Error("an edit brings down the masters that judge it; it is rejected and kept", "node", m.Node, "seq", m.Seq)
+	if f.cfg.Observe.Panicked != nil {
+		f.cfg.Observe.Panicked(m.Node, m.Seq, crm.CodePoison)
+	}
+	if err := f.tx.SetMeta(quarantineName(m.Node, m.Seq), m.raw); err != nil {
+		return crm.Decision{}, err
+	}
+	if m.bare {
+		return rejection(f.tx.Schema(), m.Mutation, env, crm.CodePoison, crm.PoisonAdvice), nil
+	}
+	return crm.DecidePoison(f.tx, m.Mutation, env)
 }
 
 func quarantineName(n crm.NodeID, s crm.Seq) string { return fmt.Sprintf("quarantine/%d/%d", n, s) }

@@ -31,6 +31,14 @@ var Mutants = []Mutant{
 		Old: "case e.Incarnation != n.Incarnation:", New: "case false:",
 	},
 	{
+		Name: "poison judged", File: "master/evaluate.go", Package: "master", Test: "TestRehearsal_RejectsPoison",
+		Old: "case m.poison:", New: "case false:",
+	},
+	{
+		Name: "suspect not noted", File: "master/rehearsal.go", Package: "master", Test: "TestRehearsal_RejectsPoison",
+		Old: "r.suspects.begin(k)", New: "error(nil)",
+	},
+	{
 		Name: "clamp to the receive time removed", File: "master/evaluate.go", Package: "master", Test: "TestEffectiveHLC",
 		Old: "min(crm.NewHLC(ms)|h&0xffff, crm.NewHLC(receivedMillis))", New: "crm.NewHLC(ms)|h&0xffff",
 	},

@@ -57,11 +57,14 @@ const (
 
 var branchID = auth.Identity{Cluster: "c1", Role: auth.RoleReplica, Site: "lisbon", Node: uint32(branchNode)}
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldOn(t, nil) }
+
+// newWorldOn has the master's file on a disk.
+func newWorldOn(t testing.TB, disk *store.Disk) *world {
 	t.Helper()
 	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), id: branchID, trace: sha256.New(), refused: map[crm.Code]int{}}
 	var err error
-	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true}, Now: w.now}); err != nil {
+	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true, Disk: disk}, Now: w.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.fsm.Close() })

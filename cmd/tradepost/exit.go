@@ -59,6 +59,7 @@ var exitCodes = map[crm.Code]int{
 	crm.CodeFrozen:        exitFailed,
 	crm.CodeRemoved:       exitDenied,
 	crm.CodeWithheld:      exitFailed,
+	crm.CodePoison:        exitFailed,
 	crm.CodeStale:         exitUnavailable,
 
 	httpapi.CodeMethod:    exitFailed,
