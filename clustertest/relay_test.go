@@ -296,7 +296,7 @@ func TestRelay_NoFlapping(t *testing.T) {
 				t.Errorf("%s went to %s", n, at)
 			}
 		}
-		s.do("restart porto", "wait 6h", "settle")
+		s.do("restart porto", "wait 2h", "settle")
 		for n, want := range map[string]int{"faro": 1, "evora": 1, "region": 0} {
 			if st := s.status(n); st.Moves-began[n] != want {
 				t.Errorf("%s moved %d times, want %d; it is at %s of %+v", n, st.Moves-began[n], want, st.Master, st.Candidates)

@@ -21,6 +21,7 @@ type Replica struct {
 	cfg      Config
 	journal  *store.Journal
 	base     *store.DB
+	gate     gate // to both
 	clock    *syncproto.Clock
 	commits  *commits
 	part     int // items of a catch-up in one transaction: maxPart
@@ -155,6 +156,10 @@ func (r *Replica) openFiles() (err error) {
 func (r *Replica) options(db string) store.Options {
 	o := r.cfg.Store
 	o.Logger, o.OnCommit = r.cfg.Logger, r.cfg.Metrics.commits(db)
+	o.OnDoubt = func(err error) {
+		r.cfg.Metrics.doubted(db, err)
+		nudge(r.kick) // what was held back is sent
+	}
 	return o
 }
 

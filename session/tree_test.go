@@ -330,7 +330,7 @@ func (p *peer) do(act session.Act, ended error) error {
 }
 
 // settle lets time pass until nobody has anything to say. Ends of conversations
-// fail the test, but for those that a relay ends itself.
+// fail the test, but for those that a relay ends itself: it is asked once more.
 func (w *tree) settle() {
 	w.t.Helper()
 	for range 200 {
@@ -340,6 +340,9 @@ func (w *tree) settle() {
 			moved = moved || m
 			if err != nil && crm.CodeOf(err) != crm.CodeStale && crm.CodeOf(err) != session.CodeNotServed {
 				w.t.Fatalf("%s: %v", n.name, err)
+			}
+			if crm.CodeOf(err) == crm.CodeStale {
+				_ = w.peers[n.name].connect(w.peers[n.name].above) // it may have nothing to offer
 			}
 		}
 		w.clock = w.clock.Add(100 * time.Millisecond)
@@ -559,6 +562,29 @@ func TestTree_ARelayThatIsEmpty(t *testing.T) {
 		t.Errorf("once it is filled: %+v", s.Relay)
 	}
 	w.must(lisbon.connect(region))
+}
+
+// When a server ends all sessions, the Talks that were begun before say so at once
+// and not before; those begun after go on.
+func TestTree_EndedTalks(t *testing.T) {
+	w := newTree(t, 1)
+	w.chained()
+	faro, why := w.peers["faro"], errors.New("the base begins anew")
+	before := faro.down
+	if next := before.Next(); !next.After(w.clock) {
+		t.Errorf("something is due %v before anything ended", next.Sub(w.clock))
+	}
+	w.peers["porto"].server().EndAll(why)
+	if next := before.Next(); next.After(w.clock) {
+		t.Errorf("the end is due in %v", next.Sub(w.clock))
+	}
+	if act, err := before.Due(); !errors.Is(err, why) || len(act.Send) > 0 {
+		t.Errorf("ended Talk: %v, with %d frames to send", err, len(act.Send))
+	}
+	w.must(faro.connect(w.peers["porto"]))
+	if _, err := faro.down.Due(); err != nil {
+		t.Errorf("a Talk begun after: %v", err)
+	}
 }
 
 // A branch that is below the Rev at which a relay was filled hears of everything

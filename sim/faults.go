@@ -92,7 +92,7 @@ func (w *world) lossy(words []string) error {
 	})
 }
 
-// replay has a master hear once more a push that it has heard in the same
+// replay has whoever serves a branch hear once more a push that it has heard in the same
 // conversation.
 func (w *world) replay(words []string) error {
 	n, err := strconv.Atoi(words[1])
@@ -100,8 +100,8 @@ func (w *world) replay(words []string) error {
 		return err
 	}
 	return onBranch(func(b *branchNode) error {
-		for _, m := range w.masters {
-			s := m.served[b.id]
+		for _, v := range w.servers() {
+			s := v.served[b.id]
 			if s == nil || len(s.pushes) == 0 {
 				continue
 			}
@@ -109,7 +109,7 @@ func (w *world) replay(words []string) error {
 			if err != nil {
 				return err
 			}
-			m.resume(m.life, func() { s.hear(f) })
+			v.resume(v.life, func() { s.hear(f) })
 		}
 		return nil
 	})(w, words)
@@ -231,7 +231,7 @@ func (b *branchNode) clone() error {
 			copies++
 		}
 	}
-	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol}
+	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol, relay: b.relay}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}

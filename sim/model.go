@@ -124,7 +124,7 @@ func (n *modelNode) outcome(node crm.NodeID, seq crm.Seq) crm.Outcome {
 
 // next decides the Mutation that follows.
 func (m *model) next(at time.Duration, index uint64, n *modelNode, who *member, mut *crm.Mutation, raw []byte, received, offset int64) crm.Outcome {
-	env := crm.Env{Rev: m.Head() + 1, HLC: effective(mut.HLC, offset, received, n.hlc), Home: who.home, Admin: who.role == roleMaster, Lineage: m.Lineage}
+	env := crm.Env{Rev: m.Head() + 1, HLC: effective(mut.HLC, offset, received, n.hlc), Home: who.home, Admin: who.role == roleMaster, Lineage: m.Lineage, Level: uint16(m.level)}
 	if !env.Admin {
 		env.Writable = who.holds
 	}

@@ -39,8 +39,8 @@ func (w *world) quiet() {
 // compare has the node's session end, because the first batch of the next one
 // proves all territories. In a cluster that lives on, an edit in each would.
 func (b *branchNode) compare() {
-	for _, m := range b.w.masters {
-		b.w.net.Reset(b.name, m.name)
+	for _, v := range b.w.servers() {
+		b.w.net.Reset(b.name, v.name)
 	}
 }
 

@@ -59,6 +59,7 @@ func init() {
 		"lag":      {"MASTER MILLIS", 2, true, (*world).lag},
 		"activate": {"LEVEL", 1, false, (*world).activate},
 		"release":  {"REPLICA VERSION", 2, false, (*world).release},
+		"relay":    {"REPLICA", 1, false, (*world).relays},
 		"trim":     {"", 0, false, (*world).trim},
 		"backup":   {"MASTER", 1, false, (*world).backup},
 		"rewind":   {"", 0, true, (*world).rewind},
@@ -85,7 +86,7 @@ func onBranch(do func(*branchNode) error) func(*world, []string) error {
 		}
 		b := w.branchOf(n)
 		if b == nil {
-			return fmt.Errorf("%s is no replica", words[0])
+			return notReplica(n)
 		}
 		if b.up {
 			n.run(func() { err = do(b) })
@@ -93,6 +94,8 @@ func onBranch(do func(*branchNode) error) func(*world, []string) error {
 		return err
 	}
 }
+
+func notReplica(n *node) error { return fmt.Errorf("%s is no replica", n.name) }
 
 func withMillis(do func(*node, time.Duration)) func(*world, []string) error {
 	return func(w *world, words []string) error {

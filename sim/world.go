@@ -38,6 +38,7 @@ type world struct {
 	forks    []fork // of the log as it stands, oldest first
 	level    uint64 // that the masters are to activate
 	tending  bool   // a try to do so is due
+	relayed  bool   // there is a relay, or was one
 
 	acked  int
 	counts map[string]int // what happened, by kind
@@ -58,7 +59,7 @@ func newWorld(seed uint64, dir string, o Options) *world {
 // the founding gives.
 func (w *world) add(p plan) error {
 	for i := range p.masters {
-		m := &masterNode{node: w.newNode(masterName(i), crm.NodeID(i+1), headOffice, auth.RoleMaster)}
+		m := &masterNode{server: server{node: w.newNode(masterName(i), crm.NodeID(i+1), headOffice, auth.RoleMaster)}}
 		w.masters = append(w.masters, m)
 	}
 	for i := range p.replicas {
