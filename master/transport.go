@@ -255,7 +255,8 @@ func (s *stream) greeting(purpose byte) []byte {
 
 // hear reads a greeting. Masters of a timeline that was left by a restore bear
 // the same names and may still run: they and those of the new one must not hear
-// each other. A master that has no data yet joins whoever leads it.
+// each other. A master that has no data yet joins whoever leads it, so one that
+// asks for records names no timeline.
 func (s *stream) hear(c *tracked) (purpose byte, err error) {
 	var b [8]byte
 	if _, err := io.ReadFull(c, b[:1]); err != nil {
@@ -273,7 +274,7 @@ func (s *stream) hear(c *tracked) (purpose byte, err error) {
 		}
 		purpose = b[0]
 	}
-	if ours, empty := s.calls.timeline(); ours != theirs && !empty {
+	if ours, empty := s.calls.timeline(); ours != theirs && !empty && purpose != connSeed {
 		return 0, fmt.Errorf("the other master is of timeline %d, this one of %d: one of them was left by a restore and must be stopped (0: never restored)", theirs, ours)
 	}
 	return purpose, nil

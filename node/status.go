@@ -76,6 +76,7 @@ type ReplicaStatus struct {
 	Repaired        int               `json:"repaired,omitempty"`         // territories repaired since the node started
 	RepairedRecords int               `json:"repaired_records,omitempty"` // that these repairs changed
 	Damage          string            `json:"damage,omitempty"`           // of the journal, or of the base as a whole
+	Moving          bool              `json:"moving,omitempty"`           // the base goes over to the timeline of restored masters: the one before is shown until it has
 	Staged          crm.Rev           `json:"staged,omitempty"`           // a catch-up or bootstrap has come this far
 	Target          crm.Rev           `json:"target,omitempty"`           // where it leads
 }
@@ -135,7 +136,7 @@ func (s *Status) ofReplica(r replica.Status) {
 	s.ReplicaStatus = &ReplicaStatus{
 		Connected: r.Connected, Master: r.Master, Trouble: r.Trouble, Code: r.Code, RTTMillis: milliseconds(r.RTT), OffsetMillis: milliseconds(r.Offset),
 		Cursor: r.Cursor, Protocol: r.Protocol, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, SuspectSince: r.SuspectSince, SuspectBuckets: r.SuspectBuckets, Stuck: r.Stuck,
-		Repaired: r.Repaired, RepairedRecords: r.RepairedRecords, Damage: r.Damage, Staged: r.Staged, Target: r.Target,
+		Repaired: r.Repaired, RepairedRecords: r.RepairedRecords, Damage: r.Damage, Moving: r.Moving, Staged: r.Staged, Target: r.Target,
 		Moves: r.Moves, Relay: (*RelayStatus)(r.Relay),
 	}
 	for _, c := range r.Candidates {

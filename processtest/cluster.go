@@ -69,8 +69,13 @@ func (c *Cluster) startMasters(ctx context.Context, n int) error {
 			return err
 		}
 	}
+	return c.AwaitVoters(ctx, n)
+}
+
+// AwaitVoters waits until so many masters vote.
+func (c *Cluster) AwaitVoters(ctx context.Context, n int) error {
 	return Await(ctx, "all masters to vote", func() (bool, error) {
-		client, err := first.Client()
+		client, err := c.Masters[0].Client()
 		if err != nil {
 			return false, err
 		}

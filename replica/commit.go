@@ -182,7 +182,8 @@ type writer struct {
 	*folder
 	r       *Replica
 	id      store.Identity
-	named   bool // the masters read that a Mutation names its Timeline
+	decided crm.Seq // of this node, in the base
+	named   bool    // the masters read that a Mutation names its Timeline
 	taken   int
 	low     crm.Rev // the lowest Seen.Rev of what was taken; 0: none
 	changed []crm.Change
@@ -204,7 +205,11 @@ func (r *Replica) newWriter(j *store.JTx, tx *store.Tx) (*writer, error) {
 		return nil, err
 	}
 	spoken, err := number(j, metaSpoken)
-	return &writer{folder: f, r: r, id: id, named: spoken >= spokenNamed}, err
+	if err != nil {
+		return nil, err
+	}
+	decided, err := number(tx, metaDecided)
+	return &writer{folder: f, r: r, id: id, decided: crm.Seq(decided), named: spoken >= spokenNamed}, err
 }
 
 // takeAll takes each request, judged on the state that the ones before it leave.
@@ -227,16 +232,16 @@ func (w *writer) take(c *commit) (refusal, failure error) {
 	m := c.req.Mutation(w.id.Node, w.lineage, w.named)
 	m.Incarnation, m.Seq, m.Prev = w.id.Incarnation, w.id.NextSeq, w.id.Chain
 	m.HLC, m.Schema = w.r.clock.Tick(), w.view.Schema().Version
+	if err := w.vouch(m); err != nil {
+		return failed(err)
+	}
 	encoded := crm.AppendMutation(nil, m)
 	if refusal := readable(m, encoded); refusal != nil {
 		return refusal, nil
 	}
 	dec, err := w.decide(m)
-	if _, damaged := errors.AsType[*store.Damage](err); damaged {
-		return err, nil // what the others of the group touch can be read
-	}
 	if err != nil {
-		return nil, err
+		return failed(err)
 	}
 	if err := refused(m, dec.Outcome); err != nil {
 		return err, nil
@@ -258,6 +263,35 @@ func (w *writer) take(c *commit) (refusal, failure error) {
 		encoded = crm.AppendMutation(encoded[:0], m)
 	}
 	return nil, w.keep(c, m, encoded, dec)
+}
+
+// failed returns err as take does: damage fails one request, for what the others
+// of the group touch can be read.
+func failed(err error) (refusal, failure error) {
+	if _, damaged := errors.AsType[*store.Damage](err); damaged {
+		return err, nil
+	}
+	return nil, err
+}
+
+// vouch adds to what the authors have seen this node's own edits, where the screen
+// showed a record as the base has it: they are in it. Their Revs say that too, but
+// mean nothing to masters that were restored and have lost them.
+func (w *writer) vouch(m *crm.Mutation) error {
+	for i := range m.Ops {
+		op := &m.Ops[i]
+		if op.Seen.Rev == 0 || op.Seen.Seq != 0 {
+			continue
+		}
+		rec, err := w.tx.Record(op.Entity, op.Record)
+		if err != nil {
+			return err
+		}
+		if rec != nil && op.Seen.Rev >= rec.Stamp.Rev {
+			op.Seen.Seq = w.decided
+		}
+	}
+	return nil
 }
 
 // readable refuses what no master could decode: one such edit would block all

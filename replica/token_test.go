@@ -207,3 +207,29 @@ func TestCommit_AnEditThatCrossesARestore(t *testing.T) {
 		b.sound()
 	})
 }
+
+// Who saw a record as it stands saw the edits of this node in it, and the Mutation
+// says so by their number: restored masters may not know their Revs. An older
+// screen vouches for none.
+func TestCommit_VouchesForOwnEditsByNumber(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		b := start(t, m, t.TempDir())
+		b.commit(account("one", text(accTerritory, "north")))
+		synctest.Wait()
+		old := b.token("one")
+		last := b.commit(patch(catalog.Account, "one", old, text(accDescription, "decided")))
+		synctest.Wait()
+		m.cut()
+		for name, c := range map[string]struct {
+			seen crm.Token
+			want crm.Seq
+		}{"current": {b.token("one"), last}, "old": {old, 0}} {
+			seq := b.commit(patch(catalog.Account, "one", c.seen, text(accName, name)))
+			made, err := crm.DecodeMutation(tailEntry(t, b, seq).Bytes)
+			b.want(err, nil)
+			b.want(made.Ops[0].Seen.Seq, c.want)
+		}
+		b.sound()
+	})
+}

@@ -212,6 +212,8 @@ func lineState(r *node.ReplicaStatus) string {
 
 func positionText(s node.Status) string {
 	switch {
+	case s.Moving:
+		return fmt.Sprintf("moves to timeline %d of restored masters, the one before is shown; they have rev %d", s.Timeline, s.Head)
 	case s.Target > s.Cursor:
 		return fmt.Sprintf("rev %d; catching up, %d of %d fetched", s.Cursor, s.Staged, s.Target)
 	case s.Head > s.Cursor:
