@@ -400,7 +400,7 @@ func TestCommit_DiskFullAcknowledgesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		last := b.Status().Seq
-		for i := 0; ; i++ {
+		for i := range 2000 {
 			_, err = b.Commit(t.Context(), crm.Request{Actor: "bea", Ops: []crm.Op{account("full "+strconv.Itoa(i), text(accTerritory, "north"), text(accDescription, strings.Repeat("x", 30_000)))}})
 			if err != nil {
 				break
