@@ -135,13 +135,22 @@ type caller struct {
 // call opens a session of a replica and reads it until ctx ends; edits are pushed
 // at once.
 func (s *storm) call(ctx context.Context, wg *sync.WaitGroup, id auth.Identity, edit []byte) (*caller, error) {
+	k, err := s.come(ctx, wg, id, &syncproto.Hello{Bootstrap: true})
+	if err == nil && edit != nil {
+		err = k.conn.Send(push(1, edit))
+	}
+	return k, err
+}
+
+// come opens a session of a replica that stands where h says.
+func (s *storm) come(ctx context.Context, wg *sync.WaitGroup, id auth.Identity, h *syncproto.Hello) (*caller, error) {
 	near, far := net.Pipe()
 	wg.Go(func() {
 		defer far.Close()
 		s.srv.Serve(ctx, far, syncproto.NewConn(far), id)
 	})
 	k := &caller{conn: syncproto.NewConn(near), batches: make(chan *syncproto.Batch)}
-	h := &syncproto.Hello{ProtoMin: syncproto.MinVersion, ProtoMax: syncproto.MaxVersion, Cluster: "c1", Node: crm.NodeID(id.Node), NextSeq: 1, Bootstrap: true, Sent: time.Now().UnixMilli()}
+	h.ProtoMin, h.ProtoMax, h.Cluster, h.Node, h.NextSeq, h.Sent = syncproto.MinVersion, syncproto.MaxVersion, "c1", crm.NodeID(id.Node), 1, time.Now().UnixMilli()
 	if err := k.conn.Send(h); err != nil {
 		return nil, err
 	}
@@ -156,10 +165,7 @@ func (s *storm) call(ctx context.Context, wg *sync.WaitGroup, id auth.Identity, 
 	k.welcome = w
 	k.conn.Speak(w.Proto)
 	wg.Go(func() { k.read(ctx) })
-	if edit != nil {
-		err = k.conn.Send(push(1, edit))
-	}
-	return k, err
+	return k, nil
 }
 
 func (k *caller) read(ctx context.Context) {
