@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/pprof/profile"
@@ -24,24 +25,28 @@ var upkeepOf = []struct {
 	{"decisions", regexp.MustCompile(`/master\.\(\*FSM\)\.(Apply|Flush)$`)},
 }
 
-// An upkeep is the share of each work that goes into digests, in percent. Waits
-// for the disk count as nothing, so the share of the time on the clock is smaller.
-type upkeep []float64
+// An upkeep is the share of each work that goes into digests. Waits for the disk
+// count as nothing, so the share of the time on the clock is smaller.
+type upkeep []share
+
+// A share is counted in samples, of 10 ms each.
+type share struct{ digests, all int64 }
+
+func (s share) percent() float64 { return 100 * float64(s.digests) / float64(max(s.all, 1)) }
 
 func (u upkeep) String() string {
 	var parts []string
-	for n, share := range u {
-		parts = append(parts, fmt.Sprintf("%.1f %% of %s", share, upkeepOf[n].name))
+	for n, s := range u {
+		parts = append(parts, fmt.Sprintf("%.1f %% of %s (%d samples)", s.percent(), upkeepOf[n].name, s.all))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// most returns the largest share.
-func (u upkeep) most() (most float64) {
-	for _, share := range u {
-		most = max(most, share)
-	}
-	return most
+// within reports whether no share is above a number of percent, and whether
+// enough samples of the feed say so.
+func (u upkeep) within(percent float64) bool {
+	over := func(s share) bool { return s.percent() > percent }
+	return u[0].all >= 100 && !slices.ContainsFunc(u, over)
 }
 
 // upkeepIn reads a CPU profile.
@@ -57,17 +62,17 @@ func upkeepIn(path string) (upkeep, error) {
 	}
 	var u upkeep
 	for _, of := range upkeepOf {
-		all, digests := 0.0, 0.0
+		var sum share
 		for _, s := range p.Sample {
 			if !in(s, of.work) {
 				continue
 			}
-			all += float64(s.Value[0])
+			sum.all += s.Value[0]
 			if in(s, digestWork) {
-				digests += float64(s.Value[0])
+				sum.digests += s.Value[0]
 			}
 		}
-		u = append(u, 100*digests/max(all, 1))
+		u = append(u, sum)
 	}
 	return u, nil
 }

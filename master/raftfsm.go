@@ -22,7 +22,7 @@ const (
 	// outcomes come back in fewer and larger batches, which share the pages that
 	// the edits are scattered over, here and at the branch.
 	flood   = 256
-	maxRest = 250 * time.Millisecond
+	maxRest = 500 * time.Millisecond
 )
 
 // An fsm is an FSM whose entries come from Raft, and which commits by itself.
@@ -32,13 +32,14 @@ type fsm struct {
 	every   time.Duration // the longest that something stays uncommitted
 	observe observer
 	work    chan struct{} // holds a token when something is uncommitted
+	hurry   chan struct{} // holds a token when somebody waits for a commit
 }
 
 func newFSM(cfg ledgerConfig, data *store.DB, watch *watchdog, fatal func(error)) (*fsm, error) {
 	o := cfg.Observe
 	core, err := loadFSM(FSMConfig{Level: cfg.Protocol, Now: cfg.Now, Logger: cfg.Logger, Fatal: fatal, Watch: watch.watch,
 		Observe: FSMObserver{Commit: o.Commit, Frozen: o.Frozen, Panicked: o.Panicked, Diverged: o.Diverged}}, data)
-	return &fsm{FSM: core, every: cfg.CommitEvery, observe: o, work: make(chan struct{}, 1)}, err
+	return &fsm{FSM: core, every: cfg.CommitEvery, observe: o, work: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}, err
 }
 
 // servers is the Raft configuration and the entry that made it.
@@ -132,14 +133,23 @@ func (f *fsm) rest(took time.Duration, decided crm.Rev) time.Duration {
 }
 
 // settle returns when no batch has come for a while and the rest is over, at the
-// latest after every or the rest. A commit holds up decisions, so back to back
+// latest after every, or after the rest unless somebody waits. A commit holds up decisions, so back to back
 // they would take most of the time.
 func (f *fsm) settle(ctx context.Context, rest time.Duration) {
 	late := time.After(max(f.every, rest))
 	select {
-	case <-time.After(rest):
+	case <-time.After(min(rest, f.every)):
 	case <-ctx.Done():
 		return
+	}
+	if rest > f.every {
+		select {
+		case <-time.After(rest - f.every):
+		case <-f.hurry:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 	for {
 		select {
@@ -152,6 +162,18 @@ func (f *fsm) settle(ctx context.Context, rest time.Duration) {
 			return
 		}
 	}
+}
+
+// wait returns when ok holds of the committed state, and ends a rest in a flood.
+// The error is of code stale.
+func (f *fsm) wait(ctx context.Context, what string, ok func(published) bool) error {
+	if !ok(f.published()) {
+		select {
+		case f.hurry <- struct{}{}:
+		default:
+		}
+	}
+	return f.FSM.wait(ctx, what, ok)
 }
 
 // close commits. Raft must have stopped.

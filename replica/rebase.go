@@ -93,9 +93,6 @@ func (f *folder) all() error {
 		return err
 	}
 	for _, seq := range seqs {
-		if _, err := f.j.Untouch(seq); err != nil { // whatever state the traces are in
-			return err
-		}
 		if err := f.refold(seq); err != nil {
 			return err
 		}

@@ -193,19 +193,16 @@ func (tx *JTx) Retouch(seq crm.Seq, keys map[RecordKey]bool) error {
 	if err != nil {
 		return err
 	}
-	stay := 0
 	for _, k := range old {
 		if keys[k] {
-			stay++
-		} else if err := tx.untouch(k, seq); err != nil {
+			continue
+		}
+		if err := tx.untouch(k, seq); err != nil {
 			return err
 		}
 	}
-	if stay == len(keys) {
-		return nil
-	}
 	for k := range keys {
-		if len(old) > 0 && tx.top(bucketTouched).has(appendRecordKey(seqKey(seq), k)) {
+		if tx.touches(k, seq) {
 			continue
 		}
 		if err := tx.Touch(k, seq); err != nil {
@@ -213,6 +210,11 @@ func (tx *JTx) Retouch(seq crm.Seq, keys map[RecordKey]bool) error {
 		}
 	}
 	return nil
+}
+
+// touches reports whether both rows of a Touch are there.
+func (tx *JTx) touches(k RecordKey, seq crm.Seq) bool {
+	return tx.top(bucketTouched).has(appendRecordKey(seqKey(seq), k)) && tx.top(bucketTouch).has(append(k.bytes(), seqKey(seq)...))
 }
 
 // PendingFor yields the pending Mutations above since that concern the record, by
