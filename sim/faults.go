@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -231,7 +232,7 @@ func (b *branchNode) clone() error {
 			copies++
 		}
 	}
-	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol, relay: b.relay}
+	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol, relay: b.relay, seqs: maps.Clone(b.seqs)}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -305,7 +306,7 @@ func (w *world) backup(words []string) error {
 		if err != nil {
 			w.fail("back up %s: %w", m.name, err)
 		}
-		w.backedUp = m.fsm.Applied()
+		w.backedUp, w.backedAt = m.fsm.Applied(), w.agenda.now
 	})(w, words)
 }
 
@@ -322,8 +323,9 @@ func (w *world) rewind([]string) error {
 	}
 	id := w.record.Newest().ID + 1
 	w.forks = append(w.forks, fork{w.backedUp, id})
+	edits := w.model.edits
 	w.model = w.modelAt(w.backedUp)
-	w.model.At = w.agenda.now
+	w.model.At, w.model.edits = w.agenda.now, edits
 	w.record.Timelines = append(w.record.Timelines, w.model.Timeline)
 	w.ledger.entries = slices.Clip(w.ledger.entries[:w.backedUp])
 	w.ledger.leader, w.ledger.stuck = nil, nil
@@ -335,6 +337,11 @@ func (w *world) rewind([]string) error {
 	for _, m := range w.masters {
 		if err := m.restore(filepath.Join(w.dir, "backup.db"), w.model.Lineage, w.backedUp); err != nil {
 			return err
+		}
+	}
+	for i := range w.record.Refusals {
+		if r := &w.record.Refusals[i]; r.At >= w.backedAt && r.Lifted == 0 {
+			r.Lifted = w.agenda.now // the masters do not know of it any more
 		}
 	}
 	w.known, w.backedUp = w.model.Head(), 0

@@ -63,10 +63,10 @@ func (c change) vouched() bool {
 
 // outseen reports whether the author saw, in a timeline before a restore, a state
 // in which what the stamp is of had been replaced, by somebody whose edit is
-// not decided again yet.
+// not decided again yet, or was purged from its branch.
 func (c change) outseen(by crm.Stamp) bool {
-	written, t := c.decision.Mutation.Timeline, c.screen.Token
-	return written != 0 && written != c.timeline.ID && t.Timeline == uint32(written) && by.Rev <= min(t.Rev, c.timeline.shared(written))
+	t := c.screen.Token
+	return by.Rev <= min(t.Rev, c.timeline.shared(uint64(t.Timeline)))
 }
 
 // shared returns the last Rev that an earlier timeline has in common with t, 0 if
