@@ -24,7 +24,7 @@ type Size struct {
 }
 
 // DefaultSize is what a history is worth something from.
-var DefaultSize = Size{Masters: 3, Replicas: 5, Edits: 300, Faults: 20, Looks: 40, Length: 4 * time.Minute, Relays: 4}
+var DefaultSize = Size{Masters: 3, Replicas: 5, Edits: 300, Faults: 20, Looks: 40, Length: 4 * time.Minute, Relays: 4, Restores: 5}
 
 // Generate makes a Script from a seed: bursts of edits at all branches and at
 // head office, on few enough records that they meet, readers who look in
