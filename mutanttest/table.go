@@ -3,7 +3,7 @@ package mutanttest
 // Mutants are the bugs that the tests must find. docs/reliability.md lists them.
 var Mutants = []Mutant{
 	{
-		Name: "an fsync removed", File: "store/file.go", Package: "processtest", Test: "TestPowerCut_Replica",
+		Name: "an fsync removed", File: "store/file.go", Package: "processtest", Test: "TestPowerCut_AtTheAcknowledgement",
 		Old: "f.opts.NoSync || f.opts.syncs(),", New: "true,",
 	},
 	{

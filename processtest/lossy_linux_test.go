@@ -6,12 +6,15 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/httpapi"
 	"github.com/tradepost-crm/tradepost/lossyfs"
+	"github.com/tradepost-crm/tradepost/store"
 )
 
 var powerCuts = flag.Int("power-cuts", 3, "how often to cut the power below a replica, and below a master")
@@ -59,6 +62,54 @@ func powerCut(t *testing.T, wait httpapi.Wait, victim func(*Cluster) *Process) {
 	l.stop()
 	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
 	t.Logf("%d power cuts: %d edits acknowledged of %d tried; %+v", *powerCuts, l.count(), l.tried, l.disk.Counts())
+}
+
+// TestPowerCut_AtTheAcknowledgement cuts the power below a branch the moment an
+// edit is acknowledged. The only master is down, so nobody else has the edit, and
+// nothing that comes later can sync it: it lasts if the answer waited for the disk.
+func TestPowerCut_AtTheAcknowledgement(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	must(t, l.cluster.Masters[0].Kill())
+	for n := range *powerCuts {
+		must(t, l.edits(l.ctx, 1+n%2, "cut"))
+		l.disk.PowerCut()
+		must(t, l.victim.Kill())
+		if kept := notesIn(t, l.victim.Dir); kept != l.count() {
+			t.Fatalf("cut %d left %d edits in the journal, and %d are acknowledged", n+1, kept, l.count())
+		}
+		must(t, l.victim.Start())
+		must(t, l.victim.AwaitReady(l.ctx))
+	}
+	must(t, l.cluster.Masters[0].Start())
+	must(t, l.cluster.Masters[0].AwaitReady(l.ctx))
+	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
+}
+
+// notesIn counts the writer's edits in the outbox of a dead branch.
+func notesIn(t *testing.T, dir string) (n int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "journal.db") // a file of the mount must not be mapped from here
+	copyFile(t, filepath.Join(dir, "journal.db"), path)
+	j, err := store.OpenJournal(path, store.Options{})
+	must(t, err)
+	defer j.Close()
+	must(t, j.View(func(tx *store.JTx) error {
+		for e, err := range tx.Outbox(0) {
+			if err != nil {
+				return err
+			}
+			m, err := crm.DecodeMutation(e.Bytes)
+			if err != nil {
+				return err
+			}
+			if m.Intent == noteIntent {
+				n++
+			}
+		}
+		return nil
+	}))
+	return n
 }
 
 // TestPowerCut_CatchesALyingDisk: below a disk whose fsyncs do nothing, a branch

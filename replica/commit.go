@@ -127,8 +127,11 @@ func (r *Replica) write(group []*commit) {
 		defer close(c.done)
 	}
 	var w *writer
+	opened := r.gate.open()
+	defer opened()
 	err := r.journal.Update(func(j *store.JTx) error {
 		return r.base.View(func(tx *store.Tx) (err error) {
+			opened()
 			if w, err = r.newWriter(j, tx); err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ type link struct {
 	lineage                   crm.Lineage   // that the masters told last
 	spoken                    uint16        // version of the protocol; 0: there was no session yet
 	choice                    choice        // among who may serve this node
+	moves                     int           // how often the node went to a nearer one, since Open
 	avoid                     string        // address of a master that did not cure a divergence: tried last
 	repaired, repairedRecords int           // territories, and records that their repairs changed, since Open
 	verified                  crm.Rev       // the last Rev at which digests were compared and equal

@@ -36,7 +36,7 @@ type scripted struct {
 	site     map[crm.NodeID]string
 	changed  chan struct{}
 	part     int // items in a batch that is not final; 0: all in one
-	stopAt   int // hang up after so many parts; 0: never
+	stopAt   int // say no more after so many parts; 0: never
 	holdFeed bool
 	busy     int             // pushes to answer with Busy
 	gaps     int             // pushes to answer with Gap although nothing is missing
@@ -340,7 +340,6 @@ func (m *scripted) feed(conn *syncproto.Conn, h *syncproto.Hello, w *syncproto.W
 				stop := m.stopAt > 0 && f.parts >= m.stopAt
 				m.mu.Unlock()
 				if stop {
-					_ = conn.Close()
 					return
 				}
 				continue

@@ -37,6 +37,7 @@ type Metrics struct {
 	upstreamRTT, upstreamUsed *prometheus.GaugeVec
 	upstreamChanges           *prometheus.CounterVec
 	relaySessions             prometheus.Gauge
+	relayTrouble              prometheus.Gauge
 	relayBytes                *prometheus.CounterVec
 	relayItems, relayGreeted  *prometheus.CounterVec
 }
@@ -78,6 +79,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		upstreamUsed:    gauges("upstream_in_use", "1 for the node in session, 0 for the others that may serve this one.", "address"),
 		upstreamChanges: counters("upstream_changes_total", "Sessions that ended, by why: another node was nearer, or the session was lost.", "reason"),
 		relaySessions:   gauge("relay_sessions", "Nodes that this relay serves."),
+		relayTrouble:    gauge("relay_trouble", "1 if this relay can serve nobody: it has no data, no way up, or a base that is being repaired."),
 		relayBytes:      counters("relay_bytes_total", "Compressed bytes of the sessions that this relay serves, without TLS.", "peer_site", "dir"),
 		relayItems:      counters("relay_items_total", "Records that this relay sent to the nodes it serves.", "kind"),
 		relayGreeted:    counters("relay_handshakes_total", "Nodes that came to this relay, by what it answered.", "result"),
@@ -88,7 +90,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
 			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.lostEdits, m.verified, m.commitTime, m.batchSize, m.clockOffset,
 			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage,
-			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayBytes, m.relayItems, m.relayGreeted)
+			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayTrouble, m.relayBytes, m.relayItems, m.relayGreeted)
 	}
 	return m
 }

@@ -125,22 +125,31 @@ type dropped struct {
 // finish applies everything up to a final batch in one base transaction, and
 // then settles and re-folds the journal.
 func (c *change) finish() error {
-	err := c.r.base.Update(func(tx *store.Tx) error {
-		c.tx = tx
-		return c.located(c.commit())
-	})
-	if err != nil {
-		return fmt.Errorf("apply up to %d: %w", c.batch.To, err)
+	var err error
+	if c.r.position().isMoving() {
+		err = c.r.turn(c.apply, c.settle)
+	} else if err = c.r.base.Update(c.apply); err == nil {
+		err = c.settle()
 	}
-	c.r.clock.Observe(c.newest)
-	if err := c.r.tolerate(c.r.settle(c)); err != nil {
-		return fmt.Errorf("settle up to %d: %w", c.batch.Decided, err)
+	if err != nil {
+		return fmt.Errorf("apply up to %d, settle up to %d: %w", c.batch.To, c.batch.Decided, err)
 	}
 	return c.r.applied(c)
 }
 
-// commit does the work of the base transaction. Whatever fails, nothing of it
-// is kept.
+// apply does the work of the base transaction, in tx.
+func (c *change) apply(tx *store.Tx) error {
+	c.tx = tx
+	return c.located(c.commit())
+}
+
+// settle brings the clock and the journal up to the base.
+func (c *change) settle() error {
+	c.r.clock.Observe(c.newest)
+	return c.r.tolerate(c.r.settle(c))
+}
+
+// commit makes the steps of apply. Whatever fails, nothing of it is kept.
 func (c *change) commit() error {
 	p, err := readPosition(c.tx)
 	if err != nil {

@@ -203,10 +203,7 @@ func (r *Replica) purge(ctx context.Context, u unpurged) error {
 	if err := r.dropWords(); err != nil {
 		return err
 	}
-	if err := r.base.Compact(); err != nil {
-		return err
-	}
-	if err := r.journal.Compact(); err != nil {
+	if err := r.compact(); err != nil {
 		return err
 	}
 	for _, p := range u.lost {
@@ -229,6 +226,16 @@ func (r *Replica) purge(ctx context.Context, u unpurged) error {
 		return err
 	}
 	return r.journal.Update(func(j *store.JTx) error { return unmark(j, u.journal) })
+}
+
+// compact rewrites both files without their free pages.
+func (r *Replica) compact() error {
+	r.gate.files.Lock()
+	defer r.gate.files.Unlock()
+	if err := r.base.Compact(); err != nil {
+		return err
+	}
+	return r.journal.Compact()
 }
 
 func unmark(b blobs, was []byte) error {

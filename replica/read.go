@@ -25,17 +25,15 @@ func (r *Replica) Read(ctx context.Context, d crm.Demand, fn func(*store.Reader)
 		return crm.Freshness{}, err
 	}
 	var f crm.Freshness
-	err := r.journal.View(func(j *store.JTx) error {
-		return r.base.View(func(tx *store.Tx) error {
-			rd, err := store.NewReader(tx, j)
-			if err != nil {
-				return err
-			}
-			if f, err = r.freshness(j, tx); err != nil {
-				return err
-			}
-			return fn(rd)
-		})
+	err := r.both(func(j *store.JTx, tx *store.Tx) error {
+		rd, err := store.NewReader(tx, j)
+		if err != nil {
+			return err
+		}
+		if f, err = r.freshness(j, tx); err != nil {
+			return err
+		}
+		return fn(rd)
 	})
 	return f, r.met(err)
 }

@@ -48,7 +48,7 @@ func (f *folder) overlay(seq crm.Seq, dec crm.Decision) error {
 		}
 		f.view.wrote(rec)
 	}
-	for k := range f.view.traces {
+	for k := range f.view.left() {
 		if err := f.j.Touch(k, seq); err != nil {
 			return err
 		}

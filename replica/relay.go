@@ -47,7 +47,6 @@ type relay struct {
 
 	mu      sync.Mutex // protects what follows
 	link    *serving.Link
-	lost    time.Time                       // when the last link was closed; zero: there was none
 	reports map[crm.NodeID]syncproto.Report // of the nodes below, not passed on yet
 }
 
@@ -176,6 +175,15 @@ func (l *relay) reportLoop(ctx context.Context) {
 	}
 }
 
+func (l *relay) measure(sessions int) {
+	trouble := 0.0
+	if l.ready() != nil {
+		trouble = 1
+	}
+	l.r.cfg.Metrics.relaySessions.Set(float64(sessions))
+	l.r.cfg.Metrics.relayTrouble.Set(trouble)
+}
+
 // maxReports is how many nodes one frame tells of. The others are told of by the
 // next one.
 const maxReports = 4096
@@ -193,7 +201,7 @@ func (r *Replica) Below() (list []syncproto.Report) {
 		l.server.EndAll(errAlone)
 	}
 	sessions := l.server.Sessions()
-	r.cfg.Metrics.relaySessions.Set(float64(len(sessions)))
+	l.measure(len(sessions))
 	for _, s := range sessions {
 		l.note(s.Node, s.Applied, s.LowBase, s.Heard.UnixMilli())
 	}
@@ -265,6 +273,9 @@ var errAlone = &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this
 // ready returns nil if the nodes below can be served: the base is believed to be
 // the masters', and there is a way up, or was a little while ago.
 func (l *relay) ready() error {
+	if err := l.r.filled(); err != nil {
+		return err
+	}
 	if len(l.r.suspected()) > 0 || l.r.isSpoiled() != "" {
 		return notReady("this relay's base differs from the masters' and is being repaired")
 	}

@@ -21,6 +21,7 @@ type Replica struct {
 	cfg      Config
 	journal  *store.Journal
 	base     *store.DB
+	gate     gate // to both
 	clock    *syncproto.Clock
 	commits  *commits
 	part     int // items of a catch-up in one transaction: maxPart

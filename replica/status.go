@@ -18,6 +18,7 @@ type Status struct {
 	Code      crm.Code   `json:"code,omitempty"`    // of Trouble: fenced and frozen need a person
 
 	Candidates []Candidate  `json:"candidates,omitempty"` // who may serve this node
+	Moves      int          `json:"moves,omitempty"`      // sessions left for a nearer node, since Open
 	Relay      *RelayStatus `json:"relay,omitempty"`      // nil: it serves no other
 
 	RTT    time.Duration `json:"rtt_ns"`
@@ -26,7 +27,8 @@ type Status struct {
 	Protocol   uint16    `json:"protocol"` // the version spoken with the masters last
 	Timeline   uint64    `json:"timeline"`
 	Cursor     crm.Rev   `json:"cursor"`
-	Head       crm.Rev   `json:"head"` // of the masters, as far as heard
+	Moving     bool      `json:"moving,omitempty"` // the base goes over to Timeline: readers are still shown the one that is left
+	Head       crm.Rev   `json:"head"`             // of the masters, as far as heard
 	AsOf       time.Time `json:"as_of,omitzero"`
 	LagSeconds float64   `json:"lag_seconds"` // since AsOf
 
@@ -57,8 +59,8 @@ func (r *Replica) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
-	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, Candidates: l.choice.candidates(), Relay: relay, RTT: l.rtt, Offset: l.offset,
-		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
+	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, Candidates: l.choice.candidates(), Moves: l.moves, Relay: relay, RTT: l.rtt, Offset: l.offset,
+		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Moving: p.isMoving(), Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
 		Verified: l.verified, Repaired: l.repaired, RepairedRecords: l.repairedRecords, Damage: cmp.Or(r.journalDamage, r.spoiled), Staged: p.staged, Target: p.target}
 	for _, at := range r.suspicions {
 		s.Suspect = append(s.Suspect, at.territory)

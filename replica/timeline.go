@@ -24,7 +24,7 @@ import (
 //     territory is asked for whole. The first final batch replaces all of it in
 //     one transaction and clears metaMove.
 //   - Only then are edits that the masters have lost pending again: the old
-//     content shows what they did.
+//     content shows what they did. Nobody reads in between (see gate).
 //   - A node never goes back to a timeline that it has left, so that masters of
 //     two, where both live, do not toss it to and fro.
 const (
@@ -158,7 +158,7 @@ func (r *Replica) move(h *syncproto.Hello, w *syncproto.Welcome, next crm.Lineag
 	}
 	var p position
 	err = r.base.Update(func(tx *store.Tx) (err error) {
-		if err := r.turn(tx, next, common, w.LastSeq); err != nil {
+		if err := r.aim(tx, next, common, w.LastSeq); err != nil {
 			return err
 		}
 		p, err = readPosition(tx)
@@ -174,10 +174,10 @@ func (r *Replica) move(h *syncproto.Hello, w *syncproto.Welcome, next crm.Lineag
 	return errors.Join(r.readSuspicions(), r.refoldAll())
 }
 
-// turn makes the base one of next's timeline: at once if it is not above the
+// aim makes the base one of next's timeline: at once if it is not above the
 // fork, else from the next final batch on. Edits above last are to be decided
 // anew.
-func (r *Replica) turn(tx *store.Tx, next crm.Lineage, fork crm.Rev, last crm.Seq) error {
+func (r *Replica) aim(tx *store.Tx, next crm.Lineage, fork crm.Rev, last crm.Seq) error {
 	rev, err := tx.Rev()
 	if err != nil {
 		return err

@@ -125,12 +125,13 @@ func (s Standing) Judge(h *syncproto.Hello) Judgement {
 }
 
 // JudgeAlone is Judge by what may not be the newest state, while nobody leads.
-// Its error has code no_leader if only a leader can tell.
+// Its error has code no_leader if only a leader can tell, also which of two
+// timelines the masters are in: nobody is taken back to one that they have left.
 func (s Standing) JudgeAlone(h *syncproto.Hello) (syncproto.Frame, error) {
 	if f := s.outcast(h); f != nil {
 		return f, nil
 	}
-	if s.mustAdmit(h) != "" || s.forked(h) {
+	if s.mustAdmit(h) != "" || s.forked(h) || s.elsewhere(h) {
 		return nil, NoLeader("admit the node")
 	}
 	return s.Welcome(), nil
@@ -179,6 +180,11 @@ func (s Standing) mustAdmit(h *syncproto.Hello) string {
 // have under its number.
 func (s Standing) forked(h *syncproto.Hello) bool {
 	return h.Incarnation == s.State.Incarnation && h.NextSeq-1 == s.State.LastSeq && h.Chain != s.State.LastHash
+}
+
+// elsewhere reports whether the replica holds something of another timeline.
+func (s Standing) elsewhere(h *syncproto.Hello) bool {
+	return h.Timeline != s.Timeline && (h.Cursor > 0 || h.Staged > 0)
 }
 
 // Cursor is the replica's Cursor in the masters' timeline.

@@ -356,6 +356,10 @@ func (b *branchNode) moved() {
 		defer b.serving.committed()
 	}
 	s := b.rep.Status()
+	if s.Moving {
+		b.lookAgain()
+		return // the base is not at the Cursor of the timeline that it goes over to
+	}
 	p := Position{At: b.w.agenda.now, Disk: b.diskID, Timeline: s.Timeline, Rev: s.Cursor, Decided: s.Decided, Last: s.Seq, Rebased: b.rebased}
 	if timeline, rev := b.base(); rev > 0 {
 		p.Timeline, p.Rev, p.Moving = timeline, rev, timeline != s.Timeline
