@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
 	"github.com/tradepost-crm/tradepost/master"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -344,7 +346,7 @@ func (w *world) rewind([]string) error {
 			r.Lifted = w.agenda.now // the masters do not know of it any more
 		}
 	}
-	w.known, w.backedUp = w.model.Head(), 0
+	w.known, w.backedUp, w.level = w.model.Head(), 0, w.model.level
 	w.tendLevel()
 	return nil
 }
@@ -356,7 +358,7 @@ type fork struct {
 }
 
 // restore puts a backup in place of the master's file, in a new timeline with the
-// lineage.
+// lineage, at the newest level, as master.Restoration does.
 func (m *masterNode) restore(backup string, l crm.Lineage, applied uint64) error {
 	path := filepath.Join(m.dir, "master.db")
 	if err := copyFile(backup, path); err != nil {
@@ -366,7 +368,9 @@ func (m *masterNode) restore(backup string, l crm.Lineage, applied uint64) error
 	if err != nil {
 		return err
 	}
-	if err := db.Update(func(tx *store.Tx) error { return tx.SetLineage(l) }); err != nil {
+	if err := db.Update(func(tx *store.Tx) error {
+		return errors.Join(tx.SetLineage(l), session.RaiseLevel(tx, syncproto.MaxVersion))
+	}); err != nil {
 		return err
 	}
 	if err := db.Close(); err != nil {

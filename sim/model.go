@@ -6,6 +6,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/master"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // A model decides what the log holds by the rules of DESIGN §5.2, with records
@@ -48,8 +49,10 @@ func newModel(t *Timeline, records iter.Seq[*crm.Record]) *model {
 	return &model{Timeline: t, shelf: shelve(records), nodes: map[crm.NodeID]*modelNode{}, level: 1, edits: map[crm.ChainHash]EditID{}}
 }
 
-// restored has m go on in another timeline, which begins where m stands.
+// restored has m go on in another timeline, which begins where m stands, at the
+// newest level.
 func (m *model) restored(timeline uint64) {
+	m.level = uint64(syncproto.MaxVersion)
 	m.Timeline = m.Timeline.fork(timeline, 0, m.Head())
 }
 
