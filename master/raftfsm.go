@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -16,6 +17,12 @@ const (
 	// commitShare is how many times as long as a commit a master decides before
 	// the next one, if there is something to decide.
 	commitShare = 4
+	// flood is how many decisions in one commit are somebody's backlog rather than
+	// people at work, and maxRest how long the next commit may wait then: the
+	// outcomes come back in fewer and larger batches, which share the pages that
+	// the edits are scattered over, here and at the branch.
+	flood   = 256
+	maxRest = 250 * time.Millisecond
 )
 
 // An fsm is an FSM whose entries come from Raft, and which commits by itself.
@@ -99,36 +106,40 @@ func (f *fsm) configure(at position, c raft.Configuration) Verdict {
 	})
 }
 
-// commitLoop commits when the queue of entries runs dry, at the latest
-// every after the first uncommitted one, until ctx ends.
+// commitLoop commits when the queue of entries runs dry and the rest after the
+// last commit is over, until ctx ends.
 func (f *fsm) commitLoop(ctx context.Context) {
-	var rest *time.Timer // fires when committing again may begin
+	var next time.Time // when committing again may begin
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.work:
 		}
-		f.settle(ctx, rest)
-		start := time.Now()
+		f.settle(ctx, time.Until(next))
+		decided, start := f.Evaluated()-f.Head(), time.Now()
 		_ = f.Flush() // its failure halts the FSM, which has told of it
-		rest = time.NewTimer(commitShare * time.Since(start))
+		next = time.Now().Add(f.rest(time.Since(start), decided))
 	}
 }
 
-// settle returns when no batch has come for a while and the last commit was long
-// enough ago, at the latest after every. A commit holds up decisions,
-// so back to back they would take most of the time.
-func (f *fsm) settle(ctx context.Context, rest *time.Timer) {
-	late := time.After(f.every)
-	if rest != nil {
-		select {
-		case <-rest.C:
-		case <-late:
-			return
-		case <-ctx.Done():
-			return
-		}
+// rest returns how long to wait after a commit of so many decisions.
+func (f *fsm) rest(took time.Duration, decided crm.Rev) time.Duration {
+	if decided < flood {
+		return min(commitShare*took, f.every)
+	}
+	return min(commitShare*took, maxRest)
+}
+
+// settle returns when no batch has come for a while and the rest is over, at the
+// latest after every or the rest. A commit holds up decisions, so back to back
+// they would take most of the time.
+func (f *fsm) settle(ctx context.Context, rest time.Duration) {
+	late := time.After(max(f.every, rest))
+	select {
+	case <-time.After(rest):
+	case <-ctx.Done():
+		return
 	}
 	for {
 		select {

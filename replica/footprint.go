@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -106,13 +105,13 @@ func (f *footprint) wrote(rec *crm.Record) {
 }
 
 // left returns the traces, once all that the decision writes is noted.
-func (f *footprint) left() iter.Seq[store.RecordKey] {
+func (f *footprint) left() map[store.RecordKey]bool {
 	for k := range f.found {
 		if !f.traces[k] {
 			f.traces[saw(k.ID)] = true
 		}
 	}
-	return maps.Keys(f.traces)
+	return f.traces
 }
 
 // changes appends the traces of a change of a record, of which either state may

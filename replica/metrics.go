@@ -33,6 +33,8 @@ type Metrics struct {
 	repaired, repairedBuckets, repairedRecords prometheus.Counter
 	incurable                                  prometheus.Counter
 	damage                                     *prometheus.CounterVec
+	failedSyncs                                *prometheus.CounterVec
+	inDoubt                                    *prometheus.GaugeVec
 
 	upstreamRTT, upstreamUsed *prometheus.GaugeVec
 	upstreamChanges           *prometheus.CounterVec
@@ -73,6 +75,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		repairedRecords: counter("state_repaired_records_total", "Records that repairs changed, added or removed."),
 		incurable:       counter("state_incurable_total", "Times repairs did not make a territory the masters'."),
 		damage:          counters("store_damage_total", "Findings of the scrub and of readers: stored bytes that cannot be right.", "db"),
+		failedSyncs:     counters("store_sync_failures_total", "Writes that can be seen in a file and that the disk did not confirm.", "db"),
+		inDoubt:         gauges("store_in_doubt", "1 while a file takes no writes because the disk has not confirmed an earlier one.", "db"),
 		clockOffset:     gauge("clock_offset_seconds", "How far the master's clock is ahead of this node's."),
 
 		upstreamRTT:     gauges("upstream_rtt_seconds", "Smoothed round trip to each node that may serve this one; NaN: it did not answer when last asked.", "address"),
@@ -89,7 +93,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	if reg != nil {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
 			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.lostEdits, m.verified, m.commitTime, m.batchSize, m.clockOffset,
-			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage,
+			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage, m.failedSyncs, m.inDoubt,
 			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayTrouble, m.relayBytes, m.relayItems, m.relayGreeted)
 	}
 	return m
@@ -134,6 +138,17 @@ func (m *Metrics) showCandidates(list []Candidate) {
 func (m *Metrics) commits(db string) func(store.CommitStats) {
 	h := m.commitTime.WithLabelValues(db)
 	return func(c store.CommitStats) { h.Observe(c.Duration.Seconds()) }
+}
+
+// doubted counts a sync that failed, or with nil notes that what it was for is
+// durable after all.
+func (m *Metrics) doubted(db string, err error) {
+	if err == nil {
+		m.inDoubt.WithLabelValues(db).Set(0)
+		return
+	}
+	m.failedSyncs.WithLabelValues(db).Inc()
+	m.inDoubt.WithLabelValues(db).Set(1)
 }
 
 func gauge(name, help string) prometheus.Gauge {

@@ -180,7 +180,7 @@ func (f *folder) foldSpread(s *spread) error {
 		if err := f.refold(seq); err != nil {
 			return err
 		}
-		if err := s.left(seq, f.view.left()); err != nil {
+		if err := s.left(seq, maps.Keys(f.view.left())); err != nil {
 			return err
 		}
 	}

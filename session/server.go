@@ -121,6 +121,18 @@ func (s *Server) Standing(n crm.NodeID) (st Standing, err error) {
 	return st, err
 }
 
+// StandingOf reads where a node stands, for a Welcome of the disk that says Hello.
+func (s *Server) StandingOf(h *syncproto.Hello) (st Standing, err error) {
+	err = s.cfg.DB.View(func(tx *store.Tx) (err error) {
+		if st, err = s.rosters.Standing(tx, h.Node); err != nil {
+			return err
+		}
+		st.Trail, err = trail(tx, st, h)
+		return err
+	})
+	return st, err
+}
+
 const (
 	// handshakeLimit bounds a handshake's wait for the leader and for this node to
 	// catch up.

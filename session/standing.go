@@ -28,6 +28,7 @@ type Standing struct {
 	State    store.NodeState
 	Admitted bool // State is set
 	Roster   *Roster
+	Trail    []crm.ChainHash // for the Welcome of the disk that was asked for
 }
 
 // Standing reads where a node stands at the transaction's Rev.
@@ -200,7 +201,7 @@ func (s Standing) Cursor(h *syncproto.Hello) crm.Rev {
 // the version to what the node speaks.
 func (s Standing) Welcome() *syncproto.Welcome {
 	w := &syncproto.Welcome{Proto: s.Level, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
-		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head, Backup: s.Backup.Rev}
+		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head, Backup: s.Backup.Rev, Trail: s.Trail}
 	for _, f := range s.Lineage.Forks {
 		w.Lineage = append(w.Lineage, syncproto.Fork(f))
 	}
@@ -210,10 +211,16 @@ func (s Standing) Welcome() *syncproto.Welcome {
 // versionTimelines is the version from which on a Welcome carries the lineage.
 const versionTimelines = 2
 
+// versionTrail is the version from which on a Welcome says where histories part.
+const versionTrail = 3
+
 // lowered makes w one of a version that is not above its own.
 func lowered(w *syncproto.Welcome, version uint16) *syncproto.Welcome {
 	if w.Proto = version; version < versionTimelines {
 		w.Lineage = nil
+	}
+	if version < versionTrail {
+		w.Trail = nil
 	}
 	return w
 }

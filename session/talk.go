@@ -21,7 +21,7 @@ type Talk struct {
 	in      intake
 	out     outflow
 	vigil   vigil
-	waiting []*syncproto.Push      // behind the push under way
+	waiting []arrival              // behind the push under way
 	beats   []*syncproto.Heartbeat // questions to answer
 	sub     *Submission            // submitted, and not replied to
 	again   time.Time              // when sub is to be submitted once more; zero: it is on its way
@@ -58,9 +58,10 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 	switch f := f.(type) {
 	case *syncproto.Push:
 		if len(t.waiting) == maxPushes {
+			t.srv.cfg.Observe.Refused(crm.CodeUnavailable)
 			return Act{Send: frames(t.srv.Busy(errPushes))}, nil
 		}
-		t.waiting = append(t.waiting, f)
+		t.waiting = append(t.waiting, t.srv.backlog.arrive(f))
 		return t.push(Act{})
 	case *syncproto.Applied:
 		t.report(f)
@@ -73,6 +74,8 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 		f.T2 = now.UnixMilli()
 		if len(t.beats) < maxBeats {
 			t.beats = append(t.beats, f)
+		} else {
+			t.srv.cfg.Observe.Refused(crm.CodeUnavailable)
 		}
 	case *syncproto.Repair:
 		t.out.heard(f)
@@ -168,7 +171,13 @@ func (t *Talk) Next() time.Time {
 }
 
 // End gives back what the Talk holds.
-func (t *Talk) End() { t.in.end() }
+func (t *Talk) End() {
+	t.in.end()
+	for _, p := range t.waiting {
+		t.srv.backlog.free(p.size)
+	}
+	t.waiting = nil
+}
 
 // Sent returns the Rev up to which the replica was sent everything.
 func (t *Talk) Sent() crm.Rev { return t.out.feed.Cursor() }

@@ -562,9 +562,9 @@ func TestTree_ARelayThatIsEmpty(t *testing.T) {
 		t.Errorf("once it is filled: %+v", s.Relay)
 	}
 	w.must(lisbon.connect(region))
-// When a server ends all sessions, the Talks that were begun before say so at once
 }
 
+// When a server ends all sessions, the Talks that were begun before say so at once
 // and not before; those begun after go on.
 func TestTree_EndedTalks(t *testing.T) {
 	w := newTree(t, 1)

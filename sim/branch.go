@@ -190,6 +190,9 @@ func (b *branchNode) introduce(to string, e *end, retry bool) {
 }
 
 func (b *branchNode) greeted(to string, h *syncproto.Hello, f syncproto.Frame, asked time.Time, retry bool) {
+	if w, ok := f.(*syncproto.Welcome); ok && w.LastSeq >= h.NextSeq && len(w.Trail) == 0 {
+		b.w.record.Untold = append(b.w.record.Untold, b.diskID)
+	}
 	talk, err := b.rep.Greeted(h, f, asked)
 	b.held()
 	b.moved()

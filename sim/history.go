@@ -24,6 +24,7 @@ type History struct {
 	Stocks    []*Stock            // what a node held at an instant
 	Answers   []Answer            // what authors were told in the end
 	Refusals  []Refusal           // nodes that were fenced, frozen or told to leave
+	Untold    []DiskID            // copied or put back, and not told which of their edits the masters have
 	Damages   []*Damage           // done to replicas' bases
 	Alarms    []Alarm             // of replicas
 	Asked     []Asked             // for repairs

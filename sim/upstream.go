@@ -31,7 +31,7 @@ func (m *masterNode) leadGreet(h *syncproto.Hello, then func(syncproto.Frame, er
 	m.verify(func(err error) {
 		var s session.Standing
 		if err == nil {
-			s, err = m.srv.Standing(h.Node)
+			s, err = m.srv.StandingOf(h)
 		}
 		if err != nil {
 			then(nil, err)
@@ -60,7 +60,7 @@ func (m *masterNode) admit(h *syncproto.Hello, reason string, then func(syncprot
 		}
 		var s session.Standing
 		m.expect(askLimit, func() bool {
-			s, err = m.srv.Standing(h.Node)
+			s, err = m.srv.StandingOf(h)
 			return err != nil || s.State.Incarnation >= v.Results[0].Admitted
 		}, func(ok bool) {
 			if err == nil && !ok {

@@ -194,6 +194,25 @@ func TestTouch(t *testing.T) {
 		return err
 	})
 	checkJournal(t, db, j)
+	updateJournal(t, j, func(tx *JTx) error {
+		for _, want := range [][]RecordKey{{a, b}, {b}, {a}, nil} {
+			keys := map[RecordKey]bool{}
+			for _, k := range want {
+				keys[k] = true
+			}
+			if err := tx.Retouch(300, keys); err != nil {
+				return err
+			}
+			if got, err := tx.Touched(300); !slices.Equal(got, want) || err != nil {
+				t.Errorf("Touched(300) after Retouch = %v, %v, want %v", got, err, want)
+			}
+			if got, want := pendingFor(t, tx, b, 2), slices.Contains(want, b); slices.Contains(got, 300) != want {
+				t.Errorf("PendingFor after Retouch = %v, want 300 in it: %v", got, want)
+			}
+		}
+		return nil
+	})
+	checkJournal(t, db, j)
 }
 
 func pendingFor(t *testing.T, tx *JTx, k RecordKey, since crm.Seq) (out []crm.Seq) {

@@ -185,6 +185,36 @@ func (tx *JTx) Touch(k RecordKey, seq crm.Seq) error {
 	return tx.put(bucketTouched, appendRecordKey(seqKey(seq), k), nil)
 }
 
+// Retouch has the pending Mutation seq concern these records and no others, and
+// writes only what differs: a Mutation that is folded anew mostly concerns the
+// same ones.
+func (tx *JTx) Retouch(seq crm.Seq, keys map[RecordKey]bool) error {
+	old, err := tx.Touched(seq)
+	if err != nil {
+		return err
+	}
+	stay := 0
+	for _, k := range old {
+		if keys[k] {
+			stay++
+		} else if err := tx.untouch(k, seq); err != nil {
+			return err
+		}
+	}
+	if stay == len(keys) {
+		return nil
+	}
+	for k := range keys {
+		if len(old) > 0 && tx.top(bucketTouched).has(appendRecordKey(seqKey(seq), k)) {
+			continue
+		}
+		if err := tx.Touch(k, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // PendingFor yields the pending Mutations above since that concern the record, by
 // Seq. The transaction must not be written meanwhile.
 func (tx *JTx) PendingFor(k RecordKey, since crm.Seq) iter.Seq2[crm.Seq, error] {
@@ -223,12 +253,19 @@ func (tx *JTx) Untouch(seq crm.Seq) ([]RecordKey, error) {
 		return nil, err
 	}
 	for _, k := range keys {
-		if err := tx.delete(bucketTouch, append(k.bytes(), seqKey(seq)...)); err != nil {
-			return nil, fmt.Errorf("untouch %d: %w", seq, err)
-		}
-		if err := tx.delete(bucketTouched, appendRecordKey(seqKey(seq), k)); err != nil {
-			return nil, fmt.Errorf("untouch %d: %w", seq, err)
+		if err := tx.untouch(k, seq); err != nil {
+			return nil, err
 		}
 	}
 	return keys, nil
+}
+
+func (tx *JTx) untouch(k RecordKey, seq crm.Seq) error {
+	if err := tx.delete(bucketTouch, append(k.bytes(), seqKey(seq)...)); err != nil {
+		return fmt.Errorf("untouch %d: %w", seq, err)
+	}
+	if err := tx.delete(bucketTouched, appendRecordKey(seqKey(seq), k)); err != nil {
+		return fmt.Errorf("untouch %d: %w", seq, err)
+	}
+	return nil
 }
