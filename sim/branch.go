@@ -364,7 +364,10 @@ func (b *branchNode) moved() {
 		return // the base is not at the Cursor of the timeline that it goes over to
 	}
 	p := Position{At: b.w.agenda.now, Disk: b.diskID, Timeline: s.Timeline, Rev: s.Cursor, Decided: s.Decided, Last: s.Seq, Rebased: b.rebased}
-	if p.Timeline == b.shown.Timeline && p.Rev == b.shown.Rev && p.Decided == b.shown.Decided && p.Last == b.shown.Last && p.Disk == b.shown.Disk && !b.rebased {
+	if timeline, rev := b.base(); rev > 0 {
+		p.Timeline, p.Rev, p.Moving = timeline, rev, timeline != s.Timeline
+	}
+	if p.Timeline == b.shown.Timeline && p.Rev == b.shown.Rev && p.Moving == b.shown.Moving && p.Decided == b.shown.Decided && p.Last == b.shown.Last && p.Disk == b.shown.Disk && !b.rebased {
 		return
 	}
 	if p.Rev != b.shown.Rev || p.Timeline != b.shown.Timeline || p.Disk != b.shown.Disk {
@@ -381,6 +384,22 @@ func (b *branchNode) moved() {
 	b.w.record.Usage.Outbox = max(b.w.record.Usage.Outbox, s.Outbox.Entries)
 	b.w.judge(onPosition)
 	b.lookAgain()
+}
+
+// base returns the state that the base holds: what readers see.
+func (b *branchNode) base() (timeline uint64, rev crm.Rev) {
+	_, base := b.rep.Files()
+	err := base.View(func(tx *store.Tx) (err error) {
+		if rev, err = tx.Rev(); err == nil {
+			timeline, err = tx.Timeline()
+		}
+		return err
+	})
+	if err != nil {
+		b.failed("read where its base stands", err)
+		return 0, 0
+	}
+	return timeline, rev
 }
 
 // digests reads those of all territories that have a record.
@@ -427,8 +446,9 @@ func (b *branchNode) held() map[EditID]bool {
 				if err != nil {
 					return err
 				}
-				if e.Withheld {
-					continue // it was decided, and its record has left
+				if e.Withheld { // it was decided, and its record has left; its number goes on
+					out[b.numbered(e.Seq)] = true
+					continue
 				}
 				m, err := crm.DecodeMutation(e.Bytes)
 				if err != nil {
@@ -444,6 +464,16 @@ func (b *branchNode) held() map[EditID]bool {
 		b.w.fail("%s cannot read its journal: %w", b.name, err)
 	}
 	return out
+}
+
+// numbered returns the edit that goes by a number, 0 if that is not known.
+func (b *branchNode) numbered(s crm.Seq) EditID {
+	for e, seq := range b.seqs {
+		if seq == s && e != 0 {
+			return e
+		}
+	}
+	return 0
 }
 
 func (b *branchNode) path(file string) string { return filepath.Join(b.dir, file) }

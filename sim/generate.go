@@ -24,7 +24,7 @@ type Size struct {
 }
 
 // DefaultSize is what a history is worth something from.
-var DefaultSize = Size{Masters: 3, Replicas: 5, Edits: 300, Faults: 20, Looks: 40, Length: 4 * time.Minute, Relays: 4}
+var DefaultSize = Size{Masters: 3, Replicas: 5, Edits: 300, Faults: 20, Looks: 40, Length: 4 * time.Minute, Relays: 4, Restores: 5}
 
 // Generate makes a Script from a seed: bursts of edits at all branches and at
 // head office, on few enough records that they meet, readers who look in
@@ -39,6 +39,7 @@ func Generate(seed uint64, size Size) *Script {
 		g.made("contact/c"+n, "account/a"+n)
 		g.made("opportunity/o"+n, "account/a"+n)
 	}
+	g.restored = oneIn(g.dice.For("restored"), size.Restores)
 	g.versions()
 	g.relays()
 	g.edits()
@@ -58,6 +59,8 @@ type generator struct {
 	edit    int
 	fields  int
 	relay   string // the branch that serves others; "": none does
+
+	restored bool // the masters are restored: no branch runs an old program, which could not say what it has purged
 }
 
 func (g *generator) made(name, home string) {
@@ -104,7 +107,7 @@ func (g *generator) versions() {
 		level++
 		g.add(upTo(r, g.size.Length), "activate %d", level)
 	}
-	if r.IntN(4) == 0 {
+	if r.IntN(4) == 0 && !g.restored {
 		a, old := g.replica(r), 1+r.IntN(newest-1)
 		g.add(0, "release %s %d", a, old)
 		if r.IntN(3) > 0 {

@@ -14,8 +14,8 @@ func (g *generator) faults() {
 		g.fault(r, at)
 	}
 	g.rare(g.dice.For("rare faults"))
-	if r := g.dice.For("restores"); oneIn(r, g.size.Restores) {
-		g.restore(r)
+	if g.restored {
+		g.restore(g.dice.For("restores"))
 	}
 }
 

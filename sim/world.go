@@ -35,6 +35,7 @@ type world struct {
 	template *Template
 	dir      string
 	backedUp uint64 // index of the last entry that the backup holds; 0: there is none
+	backedAt time.Duration
 	forks    []fork // of the log as it stands, oldest first
 	level    uint64 // that the masters are to activate
 	tending  bool   // a try to do so is due
@@ -272,8 +273,8 @@ func (b *branchNode) unsettled(timeline uint64, head crm.Rev) string {
 		return "is down"
 	}
 	switch s := b.rep.Status(); {
-	case s.Timeline != timeline || s.Cursor != head:
-		return fmt.Sprintf("is at rev %d of timeline %d, not at %d of %d", s.Cursor, s.Timeline, head, timeline)
+	case b.shown.Timeline != timeline || b.shown.Rev != head || s.Cursor != head:
+		return fmt.Sprintf("is at rev %d of timeline %d, not at %d of %d", b.shown.Rev, b.shown.Timeline, head, timeline)
 	case s.Outbox.Entries > 0:
 		return fmt.Sprintf("has %d edits pending", s.Outbox.Entries)
 	case len(b.damages()) > 0 || len(s.Suspect) > 0:
