@@ -42,13 +42,13 @@ func TestRelay_OfMasters(t *testing.T) {
 		must(t, err)
 		must(t, script.Run(ctx, line))
 	}
+	befall("at 0s * delay 40ms")
 	c := startAt(ctx, t, 1, func(name string) (Place, error) {
 		if name == "m1" {
 			return Place{Host: host, Prefix: []string{"env", "TRADEPOST_ADVERTISE_SYNC=" + far.Addr()}}, nil
 		}
 		return Place{}, nil
 	})
-	befall("at 0s * delay 40ms")
 	b := newBranch(ctx, t, c.Replicas[0], 2)
 	b.inSession(ctx, t, far.Addr())
 	b.awaitDecided(ctx, t)
