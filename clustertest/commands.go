@@ -34,6 +34,7 @@ var Commands = map[string]Command{
 	"territory": {"CODE", "add a territory", 1, territory},
 	"grant":     {"SITE TERRITORY", "let the site hold the territory", 2, grant(crm.OpSetAdd)},
 	"revoke":    {"SITE TERRITORY", "take the grant back", 2, grant(crm.OpSetRemove)},
+	"define":    {"NODE ENTITY.FIELD required | read_only | options=a,b", "change the definition of a field", 3, define},
 	"create":    {"NODE RECORD field=value …", "create a record", 2, edit("create")},
 	"edit":      {"NODE RECORD [as=CLERK] field=value | field+=value | field-=value …", "edit a record, having seen what the node or the clerk's page shows", 3, edit("edit")},
 	"delete":    {"NODE RECORD [as=CLERK]", "delete a record", 2, edit("delete")},

@@ -220,7 +220,7 @@ func (d *decider) op(i int, op *Op) error {
 		return d.create(e, r, op)
 	}
 	if r == nil {
-		return d.missing(e, op.Record)
+		return d.gone(e, op)
 	}
 	if err := d.writable(e, r.Territory); err != nil {
 		return err
@@ -283,6 +283,23 @@ func (d *decider) announces(op *Op) (bool, error) {
 		return false, err
 	}
 	return r.Value(NodeNumber).Equal(IntegerValue(int64(d.m.Node))), nil
+}
+
+// levelGone is the level from which on a record that is not there any more is told
+// from one that never was.
+const levelGone = 3
+
+// gone explains why there is no record to edit. The masters hold all records: one
+// that the author saw decided and that is not among them was deleted, so long ago
+// that its tombstone is dropped. A branch cannot tell that from a record that left.
+func (d *decider) gone(e *Entity, op *Op) error {
+	seen := d.env.Lineage.Clamp(op.Seen, d.m.Timeline).Rev
+	err := d.missing(e, op.Record)
+	r, ok := asRejection(err)
+	if !ok || r.why.Code != CodeNotFound || d.env.Level < levelGone || d.env.Rev == Pending || seen == 0 || seen != op.Seen.Rev {
+		return err
+	}
+	return reject(CodeDeleted, e.Name, "it was deleted so long ago that it cannot be restored; make it anew if your edit still matters")
 }
 
 // missing explains why a record is not there.
