@@ -64,7 +64,7 @@ func (s *storm) open(ctx context.Context, wg *sync.WaitGroup, n int) *replica.Re
 // to wait, every edit is acknowledged at once where it is made, and when the disk
 // has recovered all is decided, once.
 func TestBackPressure(t *testing.T) {
-	const branches, offline, edits, size = 24, 128, 188, 8 << 10 // the first 128 are 24 MiB, and the node holds 16
+	const branches, offline, edits, size = 24, 128, 158, 8 << 10 // the first 128 are 24 MiB, and the node holds 16
 	synctest.Test(t, func(t *testing.T) {
 		var disk slowDisk
 		s := newStormOn(t, disk.disk())
