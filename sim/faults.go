@@ -190,6 +190,15 @@ func (w *world) trap(words []string) error {
 	})(w, words)
 }
 
+// eio has the next sync of a replica's file fail. What was written then is in the
+// file, and nobody may rely on it; the node has to be started again.
+func (w *world) eio(words []string) error {
+	return onBranch(func(b *branchNode) error {
+		b.disk.fails = words[1]
+		return nil
+	})(w, words)
+}
+
 func (b *branchNode) copyDir() string { return b.dir + ".copy" }
 
 // copy keeps a copy of the node's files, as a backup of its disk would.

@@ -134,6 +134,13 @@ func (g *generator) rare(r *rand.Rand) {
 			g.add(at, "%s %s %s", pick(r, kinds), a, g.some(r, pick(r, []string{"account", "contact", "opportunity"})))
 			at += upTo(r, 10*time.Second)
 		}
+	case 5:
+		g.add(at, "eio %s %s", a, pick(r, []string{"journal.db", "base.db"}))
+		if r.IntN(2) == 0 {
+			end := at + upTo(r, 40*time.Second)
+			g.add(end, "kill %s", a)
+			g.add(end+upTo(r, 5*time.Second), "start %s", a)
+		}
 	case 4:
 		if as := g.replica(r); as != a {
 			g.edit++

@@ -52,6 +52,9 @@ func (s *Stock) sums(t *Timeline) error {
 
 // sumOf adds up what the decided edits did to a counter up to rev.
 func (t *Timeline) sumOf(k store.RecordKey, rev crm.Rev) (sum int64) {
+	if rev < t.Begin && t.parent != nil {
+		return t.parent.sumOf(k, rev)
+	}
 	if r := t.State(k, t.Begin); r != nil {
 		sum = r.Value(counterField).Int()
 	}

@@ -12,7 +12,7 @@ import (
 func (w *world) quiet() {
 	w.record.Quiet = w.agenda.now
 	for _, a := range w.nodes() {
-		a.disk.full, a.disk.stall, a.disk.ambush = false, 0, nil
+		a.disk.full, a.disk.stall, a.disk.ambush, a.disk.fails = false, 0, nil, ""
 		for _, b := range w.nodes() {
 			if a != b {
 				w.net.Mend(a.name, b.name)
@@ -26,6 +26,9 @@ func (w *world) quiet() {
 	}
 	w.ledger.Check()
 	for _, b := range slices.Clone(w.branches) {
+		if b.up && b.disk.broken {
+			w.crash(b.node, "an administrator, who starts it again", true)
+		}
 		if b.retired == "" {
 			w.start(b.node)
 		}

@@ -43,6 +43,7 @@ func init() {
 		"trap":    {"NODE FILE|any before|torn|after|killed SKIP", 4, true, (*world).trap},
 		"start":   {"NODE", 1, false, onNode(func(n *node) { n.w.start(n) })},
 		"full":    {"NODE", 1, true, onNode(func(n *node) { n.disk.full = true })},
+		"eio":     {"REPLICA FILE", 2, true, (*world).eio},
 		"room":    {"NODE", 1, false, onNode(func(n *node) { n.disk.full = false })},
 		"stall":   {"NODE MILLIS", 2, true, withMillis(func(n *node, d time.Duration) { n.disk.stall = d })},
 		"clock":   {"NODE MILLIS", 2, true, withMillis((*node).setClock)},

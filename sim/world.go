@@ -212,11 +212,12 @@ func (w *world) close(n *node, orderly bool) {
 }
 
 // needs returns the Cursor of each replica, but of those whose files were put
-// back or lost: these are sent everything.
+// back or lost, or that the masters refuse because another disk has their number:
+// these are sent everything.
 func (w *world) needs() map[crm.NodeID]crm.Rev {
 	out := map[crm.NodeID]crm.Rev{}
 	for _, b := range w.branches {
-		if s := b.shown; b.up && b.diskID == (DiskID{Node: b.id}) && s.Timeline == w.model.ID && s.Rev > 0 {
+		if s := b.shown; b.up && w.standing(b.diskID) == "" && b.diskID == (DiskID{Node: b.id}) && s.Timeline == w.model.ID && s.Rev > 0 {
 			out[b.id] = s.Rev
 		}
 	}
