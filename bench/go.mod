@@ -3,6 +3,7 @@ module github.com/tradepost-crm/tradepost/bench
 go 1.26.0
 
 require (
+	github.com/google/pprof v0.0.0-20260802141513-ef3492d7dac3
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/tradepost-crm/tradepost v0.0.0-00010101000000-000000000000

@@ -58,6 +58,15 @@ func kernel() string {
 	return string(out)
 }
 
+// processorTime returns what this process has used of all processors.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // measureFsync appends 4 KiB and syncs, 200 times.
 func measureFsync(dir string) (p50, p99 time.Duration, err error) {
 	f, err := os.Create(filepath.Join(dir, "fsync"))

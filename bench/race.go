@@ -154,10 +154,15 @@ func (b *bench) profile(name string) (stop func() error, err error) {
 	if b.profiles == "" {
 		return func() error { return nil }, nil
 	}
-	if err := os.MkdirAll(b.profiles, 0o755); err != nil {
+	return profileTo(filepath.Join(b.profiles, notName.ReplaceAllString(strings.ToLower(name), "-")+".prof"))
+}
+
+// profileTo writes a CPU profile to a file until stop.
+func profileTo(path string) (stop func() error, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.Create(filepath.Join(b.profiles, notName.ReplaceAllString(strings.ToLower(name), "-")+".prof"))
+	f, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ var Commands = map[string]Command{
 	"disaster":  {"", "kill every master", 0, disaster},
 	"recover":   {"MASTER NAME", "restore the backup on a master that is down, and start it", 2, recoverFrom},
 	"promote":   {"MASTER", "make a master that is down the only one, with what it has, and start it", 1, promote},
+	"follow":    {"SITE", "let a master without a vote join in a spare city", 1, follow},
 	"enlist":    {"", "let another master join", 0, enlist},
 	"lost":      {"NODE", "print what the branch says is lost since a restore", 1, lost},
 	"wait":      {"DURATION", "let time pass", 1, wait},
@@ -283,7 +284,7 @@ func digest(w *world, ctx context.Context, _ []string) error {
 	return nil
 }
 
-// above does not tell masters apart.
+// above does not tell masters that vote apart.
 func above(w *world, _ context.Context, args []string) error {
 	m, err := w.c.Member(args[0])
 	if err != nil {
@@ -298,7 +299,7 @@ func above(w *world, _ context.Context, args []string) error {
 	switch up, err := w.c.Member(name); {
 	case !s.Connected:
 		name = "nobody"
-	case err == nil && up.Role == auth.RoleMaster:
+	case err == nil && up.Role == auth.RoleMaster && !up.Follows():
 		name = "a master"
 	}
 	w.printf("%s", name)

@@ -52,6 +52,15 @@ func promote(w *world, ctx context.Context, args []string) error {
 	return err
 }
 
+func follow(w *world, ctx context.Context, args []string) error {
+	at, err := w.c.Network().Matrix().Find(args[0])
+	if err != nil {
+		return err
+	}
+	_, err = w.c.AddFollower(ctx, at)
+	return err
+}
+
 func enlist(w *world, ctx context.Context, _ []string) error {
 	_, err := w.c.AddMaster(ctx)
 	return err

@@ -32,11 +32,13 @@ const (
 	CodeFormat        Code = "format"          // a file of another program or a newer version
 	CodeLocked        Code = "locked"          // another process has the directory open
 	CodeDiskFull      Code = "disk_full"       // the disk has no room; nothing was acknowledged
+	CodeUnsynced      Code = "unsynced"        // the disk did not confirm the write, which may or may not last
 	CodeNoLeader      Code = "no_leader"       // no quorum of masters
 	CodeFenced        Code = "fenced"          // this disk is an old copy of the node's state
 	CodeFrozen        Code = "frozen"          // the node's history forked; an admin must choose
 	CodeRemoved       Code = "node_removed"    // the node was removed from the cluster
 	CodeWithheld      Code = "withheld"        // the content of the edit was purged from its branch
+	CodePoison        Code = "poison"          // judging the edit brings the masters down
 	CodeStale         Code = "stale"           // a consistency demand could not be met in time
 )
 

@@ -105,7 +105,11 @@ func (c *Cluster) admit(ctx context.Context, m *Member) error {
 	if err != nil {
 		return err
 	}
-	if _, err := node.Join(ctx, m.settings, m.Role, text, m.env(m.host)); err != nil {
+	role := m.Role
+	if m.Follows() {
+		role = auth.RoleRelay
+	}
+	if _, err := node.Join(ctx, m.settings, role, text, m.env(m.host)); err != nil {
 		return err
 	}
 	return m.Start()
@@ -266,6 +270,13 @@ func (c *Cluster) foundBranches(ctx context.Context, places []wansim.Site) error
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// AddFollower lets a master join that has no vote and stands at a place of its own.
+func (c *Cluster) AddFollower(ctx context.Context, place wansim.Site) (*Member, error) {
+	m := c.add(fmt.Sprintf("m%d", len(c.Masters())+1), auth.RoleMaster, headOffice, place)
+	m.setFollows(true)
+	return m, c.join(ctx, m)
 }
 
 // AddBranch makes a replica for a site that AddSite has made and waits until it

@@ -30,6 +30,7 @@ type Member struct {
 	host     *wansim.Host
 	node     *node.Node // nil while down
 	leaving  bool       // Run is meant to end
+	follows  bool       // it is a master without a vote
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when Run has returned
 	images   int           // crash images taken so far
@@ -210,6 +211,20 @@ func (m *Member) Hold(protocol uint16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settings.Protocol = protocol
+}
+
+// Follows reports whether the node joined as a master without a vote, and was not
+// promoted since.
+func (m *Member) Follows() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.follows
+}
+
+func (m *Member) setFollows(follows bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.follows = follows
 }
 
 // Up reports whether the node runs.

@@ -49,6 +49,7 @@ func (c *Cluster) beginAnew(ctx context.Context, m *Member, begin func(node.Sett
 	if err != nil {
 		return done, err
 	}
+	m.setFollows(false)
 	return done, c.launch(ctx, m)
 }
 
@@ -62,7 +63,7 @@ func (c *Cluster) AddMaster(ctx context.Context) (*Member, error) {
 	}
 	up := 0
 	for _, m := range c.Masters() {
-		if m.Up() {
+		if m.Up() && !m.Follows() {
 			up++
 		}
 	}

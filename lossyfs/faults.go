@@ -25,7 +25,8 @@ type FileFault struct {
 	Lie   bool          // fsyncs succeed and make nothing durable
 	Stall time.Duration // fsyncs take this much longer, or until the faults are set again
 
-	Times int // how many reads, writes and fsyncs it befalls in all; 0: each
+	Spare int // how many reads, writes and fsyncs it lets pass first
+	Times int // how many it befalls in all after those; 0: each
 }
 
 // An operation is what a FileFault can befall.
@@ -59,8 +60,8 @@ func (f Faults) check() error {
 		if _, err := path.Match(file.Match, ""); err != nil {
 			return fmt.Errorf("%q is no pattern: %w", file.Match, err)
 		}
-		if file.Stall < 0 || file.Times < 0 {
-			return fmt.Errorf("stall or times of %q is negative; give 0 or more", file.Match)
+		if file.Stall < 0 || file.Times < 0 || file.Spare < 0 {
+			return fmt.Errorf("stall, spare or times of %q is negative; give 0 or more", file.Match)
 		}
 	}
 	return nil
@@ -69,7 +70,7 @@ func (f Faults) check() error {
 // A hurt is the faults as they are used up.
 type hurt struct {
 	Faults
-	used []int // how often each of Files has befallen
+	used []int // how often each of Files has befallen, or spared
 	over chan struct{}
 }
 
@@ -82,8 +83,10 @@ func newHurt(f Faults) *hurt {
 func (h *hurt) befall(op operation, name string) *FileFault {
 	for n := range h.Files {
 		f := &h.Files[n]
-		if f.befalls(op) && f.matches(name) && (f.Times == 0 || h.used[n] < f.Times) {
-			h.used[n]++
+		if !f.befalls(op) || !f.matches(name) || f.Times > 0 && h.used[n] >= f.Spare+f.Times {
+			continue
+		}
+		if h.used[n]++; h.used[n] > f.Spare {
 			return f
 		}
 	}

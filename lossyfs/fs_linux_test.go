@@ -138,18 +138,22 @@ func TestFS_Faults(t *testing.T) {
 	must(t, f.Spoil(Faults{Files: []FileFault{{Sync: true, Times: 1}}}))
 	wantErr(t, a.Sync(), syscall.EIO)
 	must(t, a.Sync())
+	must(t, f.Spoil(Faults{Files: []FileFault{{Sync: true, Spare: 1, Times: 1}}}))
+	must(t, b.Sync())
+	wantErr(t, b.Sync(), syscall.EIO)
+	must(t, b.Sync())
 	must(t, syncDir(dir))
 	f.PowerCut()
 	if got, err := os.ReadFile(dir + "/a.db"); err != nil || strings.Contains(string(got), "x") {
 		t.Errorf("what a failed fsync lost is there: %d bytes (%v)", len(got), err)
 	}
 	wantFile(t, dir+"/b.log", "bx")
-	for want, bad := range map[string]Faults{"no pattern": {Files: []FileFault{{Match: "["}}}, "room": {Room: -1}, "negative": {Files: []FileFault{{Stall: -1}}}} {
+	for want, bad := range map[string]Faults{"no pattern": {Files: []FileFault{{Match: "["}}}, "room": {Room: -1}, "negative": {Files: []FileFault{{Stall: -1}}}, "spare": {Files: []FileFault{{Spare: -1}}}} {
 		if err := f.Spoil(bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: got %v", bad, err)
 		}
 	}
-	if c := f.Counts(); c.Failed != 3 || c.Cuts != 1 {
+	if c := f.Counts(); c.Failed != 4 || c.Cuts != 1 {
 		t.Errorf("counted %+v", c)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
+	"github.com/tradepost-crm/tradepost/store"
 )
 
 // A directory says of each node what its Mutations may do. It is read from the
@@ -23,10 +25,20 @@ type site struct {
 	granted []crm.TerritoryID
 }
 
+// env is what a decision on a Mutation of the member depends on besides records.
+func (w *member) env(tx *store.Tx, rev crm.Rev, hlc crm.HLC) (e crm.Env, err error) {
+	e = crm.Env{Rev: rev, HLC: hlc, Home: w.home, Writable: w.writable, Admin: w.master}
+	if e.Lineage, err = tx.Lineage(); err != nil {
+		return e, err
+	}
+	e.Level, err = session.LevelIn(tx)
+	return e, err
+}
+
 // member returns the node's entry, nil if there is no such node.
 func (f *FSM) member(n crm.NodeID) (*member, error) {
 	if f.directory == nil {
-		d, err := f.readDirectory()
+		d, err := readDirectory(f.tx)
 		if err != nil {
 			return nil, err
 		}
@@ -35,13 +47,13 @@ func (f *FSM) member(n crm.NodeID) (*member, error) {
 	return f.directory[n], nil
 }
 
-func (f *FSM) readDirectory() (directory, error) {
-	sites, err := f.readSites()
+func readDirectory(tx *store.Tx) (directory, error) {
+	sites, err := readSites(tx)
 	if err != nil {
 		return nil, err
 	}
 	d := directory{}
-	for r, err := range f.tx.Scan(crm.EntityNode) {
+	for r, err := range tx.Scan(crm.EntityNode) {
 		if err != nil {
 			return nil, err
 		}
@@ -64,13 +76,13 @@ func newMember(r *crm.Record, s site) *member {
 	return m
 }
 
-func (f *FSM) readSites() (map[string]site, error) {
+func readSites(tx *store.Tx) (map[string]site, error) {
 	sites := map[string]site{}
-	for r, err := range f.tx.Scan(crm.EntitySite) {
+	for r, err := range tx.Scan(crm.EntitySite) {
 		if err != nil {
 			return nil, err
 		}
-		s, err := f.readSite(r)
+		s, err := readSite(tx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -79,12 +91,12 @@ func (f *FSM) readSites() (map[string]site, error) {
 	return sites, nil
 }
 
-func (f *FSM) readSite(r *crm.Record) (s site, err error) {
-	if s.home, _, err = f.tx.TerritoryByCode(r.Value(crm.SiteHome).Str()); err != nil {
+func readSite(tx *store.Tx, r *crm.Record) (s site, err error) {
+	if s.home, _, err = tx.TerritoryByCode(r.Value(crm.SiteHome).Str()); err != nil {
 		return s, err
 	}
 	for _, code := range r.Value(crm.SiteTerritories).Set() {
-		t, known, err := f.tx.TerritoryByCode(code)
+		t, known, err := tx.TerritoryByCode(code)
 		if err != nil {
 			return s, err
 		}

@@ -19,10 +19,6 @@ const (
 	// smallOffset is a clock offset, in milliseconds, that may be the error of
 	// its measurement and is not corrected.
 	smallOffset = 500
-	// rememberedHashes is how many chain hashes are kept of each node, so that a
-	// repeat can be told from a fork. Older repeats are trusted: a fork among
-	// them shows when it goes past the last Seq.
-	rememberedHashes = 1024
 )
 
 // evaluate applies one entry to the open transaction. A refusal is in the
@@ -148,17 +144,15 @@ func (f *FSM) take(n *store.NodeState, e PushEntry, m *mutation, who *member) (D
 	return f.decideNext(n, e, m, who)
 }
 
-// repeat tells a Mutation that was decided before from another of its number.
+// repeat tells a Mutation that was decided before from another of its number, as
+// far back as chain hashes are kept. Older repeats are trusted: a fork among them
+// shows when it goes past the last Seq.
 func (f *FSM) repeat(n *store.NodeState, m *mutation) (Decided, error) {
 	hash, known := n.LastHash, true
 	if m.Seq < n.LastSeq {
-		b, err := f.tx.Meta(hashName(m.Node, m.Seq))
-		if err != nil {
+		var err error
+		if hash, known, err = session.ChainIn(f.tx, m.Node, m.Seq); err != nil {
 			return Decided{}, err
-		}
-		known = len(b) == 24 && crm.Seq(binary.BigEndian.Uint64(b)) == m.Seq
-		if known {
-			copy(hash[:], b[8:])
 		}
 	}
 	if known && m.after != hash {
@@ -169,10 +163,6 @@ func (f *FSM) repeat(n *store.NodeState, m *mutation) (Decided, error) {
 		o = crm.Outcome{Node: m.Node, Seq: m.Seq, Kind: crm.Accepted}
 	}
 	return Decided{Outcome: o, Duplicate: true}, err
-}
-
-func hashName(n crm.NodeID, s crm.Seq) string {
-	return fmt.Sprintf("chain/%d/%d", n, s%rememberedHashes)
 }
 
 // fork freezes a node whose numbers name two Mutations: its disk was cloned, or
@@ -193,13 +183,8 @@ func (f *FSM) tellFrozen(n crm.NodeID, reason string) {
 // decideNext decides the Mutation that follows n.LastSeq. It takes the next Rev
 // whatever comes of it.
 func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *member) (Decided, error) {
-	lineage, err := f.tx.Lineage()
+	env, err := who.env(f.tx, f.rev+1, effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC))
 	if err != nil {
-		return Decided{}, err
-	}
-	env := crm.Env{Rev: f.rev + 1, HLC: effectiveHLC(m.HLC, e.OffsetMillis, e.ReceivedMillis, n.LastHLC),
-		Home: who.home, Writable: who.writable, Admin: who.master, Lineage: lineage}
-	if env.Level, err = session.LevelIn(f.tx); err != nil {
 		return Decided{}, err
 	}
 	dec, err := f.safeDecide(m, env)
@@ -214,8 +199,7 @@ func (f *FSM) decideNext(n *store.NodeState, e PushEntry, m *mutation, who *memb
 	if err := f.tx.SetNode(*n); err != nil {
 		return Decided{}, err
 	}
-	kept := append(binary.BigEndian.AppendUint64(nil, uint64(m.Seq)), n.LastHash[:]...)
-	return Decided{Outcome: dec.Outcome}, f.tx.SetMeta(hashName(m.Node, m.Seq), kept)
+	return Decided{Outcome: dec.Outcome}, session.SetChain(f.tx, m.Node, m.Seq, n.LastHash)
 }
 
 // effectiveHLC corrects a node's reading by its measured clock offset, clamps
@@ -264,10 +248,29 @@ func (f *FSM) safeDecide(m *mutation, env crm.Env) (dec crm.Decision, err error)
 		dec = rejection(f.tx.Schema(), m.Mutation, env, crm.CodeInternal, "the edit could not be judged because of a bug; its content is kept at head office")
 		err = f.tx.SetMeta(quarantineName(m.Node, m.Seq), m.raw)
 	}()
-	if m.withheld != nil {
+	switch {
+	case m.poison:
+		return f.rejectPoison(m, env)
+	case m.withheld != nil:
 		return crm.DecideWithheld(f.tx, *m.withheld, env)
 	}
 	return f.decide(f.tx, m.Mutation, env)
+}
+
+// rejectPoison rejects a Mutation that a master's process did not survive, and
+// keeps its bytes.
+func (f *FSM) rejectPoison(m *mutation, env crm.Env) (crm.Decision, error) {
+	f.cfg.Logger.Error("an edit brings down the masters that judge it; it is rejected and kept", "node", m.Node, "seq", m.Seq)
+	if f.cfg.Observe.Panicked != nil {
+		f.cfg.Observe.Panicked(m.Node, m.Seq, crm.CodePoison)
+	}
+	if err := f.tx.SetMeta(quarantineName(m.Node, m.Seq), m.raw); err != nil {
+		return crm.Decision{}, err
+	}
+	if m.bare {
+		return rejection(f.tx.Schema(), m.Mutation, env, crm.CodePoison, crm.PoisonAdvice), nil
+	}
+	return crm.DecidePoison(f.tx, m.Mutation, env)
 }
 
 func quarantineName(n crm.NodeID, s crm.Seq) string { return fmt.Sprintf("quarantine/%d/%d", n, s) }

@@ -17,6 +17,9 @@ const levelTimelines = 2
 // levelRelays is the level from which on a master may be kept from voting.
 const levelRelays = 3
 
+// levelPoison is the level from which on a Mutation may be logged as poison.
+const levelPoison = 3
+
 // levelBackups is the level from which on backups are announced.
 const levelBackups = 2
 

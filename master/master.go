@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
@@ -96,24 +97,26 @@ func (c Config) validate() error {
 // sync port, and takes part in Raft on another. Its methods may be called by any
 // goroutine once Open has returned; those that change something need Run.
 type Master struct {
-	cfg     Config
-	id      auth.Identity
-	node    crm.NodeID
-	log     *slog.Logger
-	ledger  *ledger
-	lis     net.Listener
-	tls     *tls.Config
-	gossip  *gossip.Gossip // nil: none
-	clock   *syncproto.Clock
-	author  *author
-	links   *links
-	server  *session.Server
-	reports reports
-	changes store.Subscribers
-	lag     lag
-	joining chan struct{} // holds a token for each open connection of a node that wants to join
-	failed  chan error    // capacity 1: why the ledger stopped
-	randMu  sync.Mutex    // protects cfg.Rand
+	cfg       Config
+	id        auth.Identity
+	node      crm.NodeID
+	log       *slog.Logger
+	ledger    *ledger
+	lis       net.Listener
+	tls       *tls.Config
+	gossip    *gossip.Gossip // nil: none
+	clock     *syncproto.Clock
+	author    *author
+	links     *links
+	server    *session.Server
+	rehearsal *rehearsal
+	flight    atomic.Int64 // bytes of Mutations on their way through the log
+	reports   reports
+	changes   store.Subscribers
+	lag       lag
+	joining   chan struct{} // holds a token for each open connection of a node that wants to join
+	failed    chan error    // capacity 1: why the ledger stopped
+	randMu    sync.Mutex    // protects cfg.Rand
 }
 
 // Open opens the files, starts Raft and listens on both ports. Nothing is
@@ -146,7 +149,8 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	m.server = session.New(m.sessionConfig())
-	return nil
+	m.rehearsal, err = openRehearsal(m.cfg.Dir, m.ledger.db(), m.server.Rosters(), m.log)
+	return err
 }
 
 func (m *Master) sessionConfig() session.Config {
@@ -156,7 +160,7 @@ func (m *Master) sessionConfig() session.Config {
 			id, _, self := m.ledger.leader()
 			return nodeOf(id), self
 		},
-		LeaderChanged: m.ledger.leaderChanged, Reported: m.reports.note, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
+		LeaderChanged: m.ledger.leaderChanged, Age: m.age, Reported: m.reports.note, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
 		Observe: m.cfg.Metrics.sessions(),
 	}
 }
@@ -233,6 +237,9 @@ func (m *Master) Close() error {
 	}
 	if m.gossip != nil {
 		errs = append(errs, m.gossip.Close())
+	}
+	if m.rehearsal != nil {
+		errs = append(errs, m.rehearsal.close())
 	}
 	if m.ledger != nil {
 		errs = append(errs, m.ledger.close())

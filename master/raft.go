@@ -71,7 +71,7 @@ type ledgerConfig struct {
 	Fatal    func(error)                                              // must end the process; called at most once
 	Observe  observer                                                 //
 
-	CommitEvery       time.Duration // longest an evaluated entry stays uncommitted in bbolt; 0 is 20 ms
+	CommitEvery       time.Duration // longest an evaluated entry stays uncommitted in bbolt, but in a flood; 0 is 20 ms
 	StallAfter        time.Duration // a disk that takes longer is broken; 0 is 10 s
 	StateEvery        time.Duration // of activity between two comparisons of masters; 0 is 10 s
 	TrailingLogs      uint64        // entries kept behind a snapshot, for followers that lag; 0 is 65,536

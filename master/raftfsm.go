@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -16,6 +17,12 @@ const (
 	// commitShare is how many times as long as a commit a master decides before
 	// the next one, if there is something to decide.
 	commitShare = 4
+	// flood is how many decisions in one commit are somebody's backlog rather than
+	// people at work, and maxRest how long the next commit may wait then: the
+	// outcomes come back in fewer and larger batches, which share the pages that
+	// the edits are scattered over, here and at the branch.
+	flood   = 256
+	maxRest = 500 * time.Millisecond
 )
 
 // An fsm is an FSM whose entries come from Raft, and which commits by itself.
@@ -25,13 +32,14 @@ type fsm struct {
 	every   time.Duration // the longest that something stays uncommitted
 	observe observer
 	work    chan struct{} // holds a token when something is uncommitted
+	hurry   chan struct{} // holds a token when somebody waits for a commit
 }
 
 func newFSM(cfg ledgerConfig, data *store.DB, watch *watchdog, fatal func(error)) (*fsm, error) {
 	o := cfg.Observe
 	core, err := loadFSM(FSMConfig{Level: cfg.Protocol, Now: cfg.Now, Logger: cfg.Logger, Fatal: fatal, Watch: watch.watch,
 		Observe: FSMObserver{Commit: o.Commit, Frozen: o.Frozen, Panicked: o.Panicked, Diverged: o.Diverged}}, data)
-	return &fsm{FSM: core, every: cfg.CommitEvery, observe: o, work: make(chan struct{}, 1)}, err
+	return &fsm{FSM: core, every: cfg.CommitEvery, observe: o, work: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}, err
 }
 
 // servers is the Raft configuration and the entry that made it.
@@ -99,32 +107,45 @@ func (f *fsm) configure(at position, c raft.Configuration) Verdict {
 	})
 }
 
-// commitLoop commits when the queue of entries runs dry, at the latest
-// every after the first uncommitted one, until ctx ends.
+// commitLoop commits when the queue of entries runs dry and the rest after the
+// last commit is over, until ctx ends.
 func (f *fsm) commitLoop(ctx context.Context) {
-	var rest *time.Timer // fires when committing again may begin
+	var next time.Time // when committing again may begin
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.work:
 		}
-		f.settle(ctx, rest)
-		start := time.Now()
+		f.settle(ctx, time.Until(next))
+		decided, start := f.Evaluated()-f.Head(), time.Now()
 		_ = f.Flush() // its failure halts the FSM, which has told of it
-		rest = time.NewTimer(commitShare * time.Since(start))
+		next = time.Now().Add(f.rest(time.Since(start), decided))
 	}
 }
 
-// settle returns when no batch has come for a while and the last commit was long
-// enough ago, at the latest after every. A commit holds up decisions,
-// so back to back they would take most of the time.
-func (f *fsm) settle(ctx context.Context, rest *time.Timer) {
-	late := time.After(f.every)
-	if rest != nil {
+// rest returns how long to wait after a commit of so many decisions.
+func (f *fsm) rest(took time.Duration, decided crm.Rev) time.Duration {
+	if decided < flood {
+		return min(commitShare*took, f.every)
+	}
+	return min(commitShare*took, maxRest)
+}
+
+// settle returns when no batch has come for a while and the rest is over, at the
+// latest after every, or after the rest unless somebody waits. A commit holds up decisions, so back to back
+// they would take most of the time.
+func (f *fsm) settle(ctx context.Context, rest time.Duration) {
+	late := time.After(max(f.every, rest))
+	select {
+	case <-time.After(min(rest, f.every)):
+	case <-ctx.Done():
+		return
+	}
+	if rest > f.every {
 		select {
-		case <-rest.C:
-		case <-late:
+		case <-time.After(rest - f.every):
+		case <-f.hurry:
 			return
 		case <-ctx.Done():
 			return
@@ -141,6 +162,18 @@ func (f *fsm) settle(ctx context.Context, rest *time.Timer) {
 			return
 		}
 	}
+}
+
+// wait returns when ok holds of the committed state, and ends a rest in a flood.
+// The error is of code stale.
+func (f *fsm) wait(ctx context.Context, what string, ok func(published) bool) error {
+	if !ok(f.published()) {
+		select {
+		case f.hurry <- struct{}{}:
+		default:
+		}
+	}
+	return f.FSM.wait(ctx, what, ok)
 }
 
 // close commits. Raft must have stopped.

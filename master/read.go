@@ -177,6 +177,16 @@ func (l *lag) settle(head crm.Rev) time.Time {
 	return l.asOf
 }
 
+// age is how long ago what is committed here was known to be all that was decided:
+// 0 at the leader. A master that was cut off serves its replicas all the same, and
+// they must know.
+func (m *Master) age() time.Duration {
+	if _, _, self := m.ledger.leader(); self {
+		return 0
+	}
+	return max(time.Millisecond, m.now().Sub(m.asOf()))
+}
+
 func (m *Master) asOf() time.Time { return m.lag.settle(m.ledger.head()) }
 
 // lagLoop asks the leader now and then, so that this master knows how old its

@@ -276,3 +276,46 @@ func TestFSM_ANodeAnnouncesItself(t *testing.T) {
 		}
 	})
 }
+
+// A follower says how old its head is, and more so when it is cut off: a branch that
+// it serves must not take it for the leader's.
+func TestAge_OfAFollower(t *testing.T) {
+	inRig(t, 3, func(t *testing.T, r *rig) {
+		b := r.branch("warsaw", "Warsaw")
+		b.connect(r.leader())
+		b.hangUp()
+		greeted := func(m *rigMaster) time.Duration {
+			t.Helper()
+			f, err := b.dial(m, b.hello())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, ok := f.(*syncproto.Welcome)
+			if !ok {
+				t.Fatalf("greeted with %+v", f)
+			}
+			b.conn.Close()
+			time.Sleep(10 * time.Second) // who comes too often is sent away
+			return time.Duration(w.AgeMillis) * time.Millisecond
+		}
+		if age := greeted(r.leader()); age != 0 {
+			t.Errorf("the leader's age is %v", age)
+		}
+		f := r.follower()
+		if age := greeted(f); age <= 0 || age > 2*lagEvery {
+			t.Errorf("a follower's age is %v", age)
+		}
+		cut := time.Now()
+		for _, m := range r.masters {
+			if m != f {
+				if err := r.net.Cut(rigCities[int(m.node)%3], rigCities[int(f.node)%3]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+		if age, want := greeted(f), time.Since(cut)-20*time.Second; age < want {
+			t.Errorf("the age of a follower that was cut off is %v, want at least %v", age, want)
+		}
+	})
+}

@@ -176,6 +176,9 @@ func (o Restoration) retire(tx *store.Tx, done *Restored) error {
 			return err
 		}
 		n := crm.NodeID(rec.Value(crm.NodeNumber).Int())
+		if n == o.Node && rec.Value(crm.NodeSuffrage).Str() == "nonvoter" {
+			changed = append(changed, o.amend(rec, done.Rev+1, crm.NodeSuffrage, crm.ChoiceValue("voter")))
+		}
 		if n == o.Node || rec.Value(crm.NodeRole).Str() != string(auth.RoleMaster) || rec.Value(crm.NodeStatus).Str() == "removed" {
 			continue
 		}

@@ -240,3 +240,26 @@ func TestSession_SecondOneReplacesTheFirst(t *testing.T) {
 		}
 	})
 }
+
+// A leader with too much on its way through the log turns pushes away, and takes
+// them when that is decided.
+func TestPush_AnOverloadedLeaderIsBusy(t *testing.T) {
+	inRig(t, 1, func(t *testing.T, r *rig) {
+		b, m := r.branch("warsaw", "Warsaw"), r.leader()
+		b.connect(m)
+		raw := b.mutation(createAccount(newID(), "acme", "north"))
+		m.flight.Store(maxFlight)
+		b.push(1, raw)
+		if busy := want[*syncproto.Busy](b); busy.RetryAfterMillis == 0 {
+			t.Errorf("busy for no time: %+v", busy)
+		}
+		m.flight.Add(-int64(len(raw)))
+		b.push(1, raw)
+		if p := want[*syncproto.Pushed](b); p.Seq != 1 {
+			t.Errorf("taken up to %d", p.Seq)
+		}
+		if got := m.flight.Load(); got != maxFlight-int64(len(raw)) {
+			t.Errorf("%d bytes are still on their way", got)
+		}
+	})
+}

@@ -26,7 +26,7 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 	if err := l.m.ledger.verify(ctx); err != nil {
 		return nil, err
 	}
-	s, err := l.m.standing(h.Node)
+	s, err := l.m.server.StandingOf(h)
 	if err != nil {
 		return nil, err
 	}
@@ -35,9 +35,11 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 		return j.Answer, l.m.Freeze(ctx, h.Node, j.Freeze)
 	}
 	if j.Admit != "" {
+		trail := s.Trail
 		if s, err = l.m.admit(ctx, h.Node, j.Admit); err != nil {
 			return nil, err
 		}
+		s.Trail = trail
 		j.Answer = s.Welcome()
 	}
 	if _, ok := j.Answer.(*syncproto.Welcome); ok && s.Facts.Role == auth.RoleReplica {
@@ -46,13 +48,47 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 	return j.Answer, nil
 }
 
-// Submit logs the Mutations. A master that does not lead says so.
+// maxFlight bounds the bytes of Mutations that the leader has on their way through
+// its log, whoever brings them: each master and each relay has a backlog of its
+// own, and Raft counts entries only.
+const maxFlight = 32 << 20
+
+// Submit logs the Mutations, in as many entries as there is poison among them. A
+// master that does not lead, or has too many on their way, says so.
 func (l lead) Submit(ctx context.Context, s session.Submission) (session.Reply, error) {
-	results, index, err := l.m.ledger.propose(ctx, PushOf(s, l.m.millis()))
+	size := int64(0)
+	for _, raw := range s.Mutations {
+		size += int64(len(raw))
+	}
+	defer l.m.flight.Add(-size)
+	if l.m.flight.Add(size) > maxFlight {
+		return session.Reply{}, &crm.Error{Code: crm.CodeUnavailable, Op: "push", Message: "the leader is overloaded; nothing was changed"}
+	}
+	r, err := l.submitFirst(ctx, &s)
+	for err == nil && r.Taken() && len(s.Mutations) > 0 {
+		next, failure := l.submitFirst(ctx, &s)
+		if failure != nil {
+			return session.Reply{}, unknown("push", failure) // what is before is decided
+		}
+		next.Outcomes = append(r.Outcomes, next.Outcomes...)
+		r = next
+	}
+	return r, err
+}
+
+// submitFirst logs what goes into one entry, and leaves the rest in s.
+func (l lead) submitFirst(ctx context.Context, s *session.Submission) (session.Reply, error) {
+	now := l.m.millis()
+	part, rest, err := l.m.rehearsal.first(*s, now)
 	if err != nil {
 		return session.Reply{}, err
 	}
-	return ReplyOf(s, index, results), nil
+	results, index, err := l.m.ledger.propose(ctx, PushOf(part, now))
+	if err != nil {
+		return session.Reply{}, err
+	}
+	*s = rest
+	return ReplyOf(part, index, results), nil
 }
 
 // Ask says what a linearizable read must have reached. A master that does not

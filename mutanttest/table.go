@@ -3,8 +3,16 @@ package mutanttest
 // Mutants are the bugs that the tests must find. docs/reliability.md lists them.
 var Mutants = []Mutant{
 	{
-		Name: "an fsync removed", File: "store/file.go", Package: "processtest", Test: "TestPowerCut_Replica",
+		Name: "an fsync removed", File: "store/file.go", Package: "processtest", Test: "TestPowerCut_AtTheAcknowledgement",
 		Old: "f.opts.NoSync || f.opts.syncs(),", New: "true,",
+	},
+	{
+		Name: "head not written again after a failed fsync", File: "store/file.go", Package: "processtest", Test: "TestFailedSync_ThenACut",
+		Old: "errors.Join(f.rewriteHeads(), f.sync(f.path))", New: "f.sync(f.path)",
+	},
+	{
+		Name: "shipped before it is durable", File: "replica/push.go", Package: "replica", Test: "TestDoubt_JournalHoldsBackAndGoesOn",
+		Old: "if err := p.r.journal.Mend(); err != nil {", New: "if err := error(nil); err != nil {",
 	},
 	{
 		Name: "dedupe skipped", File: "master/evaluate.go", Package: "master", Test: "TestFSM_TakesEachMutationOnce",
@@ -21,6 +29,14 @@ var Mutants = []Mutant{
 	{
 		Name: "old incarnation taken", File: "master/evaluate.go", Package: "master", Test: "TestFSM_FencesAnOldIncarnation",
 		Old: "case e.Incarnation != n.Incarnation:", New: "case false:",
+	},
+	{
+		Name: "poison judged", File: "master/evaluate.go", Package: "master", Test: "TestRehearsal_RejectsPoison",
+		Old: "case m.poison:", New: "case false:",
+	},
+	{
+		Name: "suspect not noted", File: "master/rehearsal.go", Package: "master", Test: "TestRehearsal_RejectsPoison",
+		Old: "r.suspects.begin(k)", New: "error(nil)",
 	},
 	{
 		Name: "clamp to the receive time removed", File: "master/evaluate.go", Package: "master", Test: "TestEffectiveHLC",
@@ -65,6 +81,10 @@ var Mutants = []Mutant{
 	{
 		Name: "sums of a territory that was not granted", File: "session/packer.go", Package: "session", Test: "TestRepair_RefusesAndSlowsDown",
 		Old: "if !p.wants[t].IsEmpty() || p.ways[t] == nil {", New: "if !p.wants[t].IsEmpty() {",
+	},
+	{
+		Name: "a copy does not look where the histories part", File: "replica/renumber.go", Package: "session", Test: "TestClone_PendingEditsTakeEffectOnce",
+		Old: "if known && ours == theirs {", New: "if false && known && ours == theirs {",
 	},
 	{
 		Name: "acknowledged before the journal is written", File: "replica/commit.go", Package: "replica", Test: "TestCommit_DiskFullAcknowledgesNothing",

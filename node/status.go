@@ -58,6 +58,7 @@ type ReplicaStatus struct {
 	Connected       bool              `json:"connected"`
 	Master          string            `json:"master,omitempty"`     // address of the master or relay in session, or of the last one
 	Candidates      []CandidateStatus `json:"candidates,omitempty"` // masters and relays that may serve this node
+	Moves           int               `json:"moves,omitempty"`      // sessions left for a nearer one of them, since the node started
 	Relay           *RelayStatus      `json:"relay,omitempty"`      // nil: it serves no other
 	Trouble         string            `json:"trouble,omitempty"`    // why there is no session
 	Code            crm.Code          `json:"code,omitempty"`       // of Trouble
@@ -136,7 +137,7 @@ func (s *Status) ofReplica(r replica.Status) {
 		Connected: r.Connected, Master: r.Master, Trouble: r.Trouble, Code: r.Code, RTTMillis: milliseconds(r.RTT), OffsetMillis: milliseconds(r.Offset),
 		Cursor: r.Cursor, Protocol: r.Protocol, Decided: r.Decided, Outbox: OutboxStatus(r.Outbox), Verified: r.Verified, Suspect: r.Suspect, SuspectSince: r.SuspectSince, SuspectBuckets: r.SuspectBuckets, Stuck: r.Stuck,
 		Repaired: r.Repaired, RepairedRecords: r.RepairedRecords, Damage: r.Damage, Moving: r.Moving, Staged: r.Staged, Target: r.Target,
-		Relay: (*RelayStatus)(r.Relay),
+		Moves: r.Moves, Relay: (*RelayStatus)(r.Relay),
 	}
 	for _, c := range r.Candidates {
 		s.Candidates = append(s.Candidates, CandidateStatus{c.Address, milliseconds(c.RTT), c.InUse, c.Down})

@@ -112,8 +112,11 @@ func at(p *Process, args ...string) []string {
 }
 
 func (c *Cluster) join(ctx context.Context, name, site, role string, list *[]*Process) error {
-	first := c.Masters[0]
-	token, err := first.run(ctx, "token create", at(first, "--site", site, "--role", role)...)
+	first, kind := c.Masters[0], role
+	if role == "relay" {
+		kind = "master"
+	}
+	token, err := first.run(ctx, "token create", at(first, "--site", site, "--role", kind)...)
 	if err != nil {
 		return err
 	}

@@ -66,9 +66,12 @@ func (w *writer) pause(ctx context.Context) {
 	}
 }
 
+// noteIntent is what a writer's edits are for.
+const noteIntent = "test.note"
+
 func (w *writer) edit(key string) httpapi.MutationText {
 	raw := func(v any) json.RawMessage { b, _ := json.Marshal(v); return b }
-	return httpapi.MutationText{Intent: "test.note", Ops: []crm.OpText{
+	return httpapi.MutationText{Intent: noteIntent, Ops: []crm.OpText{
 		{Op: "create", Entity: "activity", Fields: map[string]json.RawMessage{
 			"external_id": raw(key), "kind": raw("note"), "subject": raw("written by " + w.name), "at": raw("2026-11-21T09:00:00Z"), "account": raw(w.account)}},
 		{Op: "counter-add", Entity: "contact", Record: w.contact, Fields: map[string]json.RawMessage{"points": raw(1)}},

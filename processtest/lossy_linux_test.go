@@ -6,12 +6,15 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/httpapi"
 	"github.com/tradepost-crm/tradepost/lossyfs"
+	"github.com/tradepost-crm/tradepost/store"
 )
 
 var powerCuts = flag.Int("power-cuts", 3, "how often to cut the power below a replica, and below a master")
@@ -59,6 +62,48 @@ func powerCut(t *testing.T, wait httpapi.Wait, victim func(*Cluster) *Process) {
 	l.stop()
 	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
 	t.Logf("%d power cuts: %d edits acknowledged of %d tried; %+v", *powerCuts, l.count(), l.tried, l.disk.Counts())
+}
+
+// TestPowerCut_AtTheAcknowledgement cuts the power below a branch the moment an
+// edit is acknowledged. The only master is down, so nobody else has the edit, and
+// nothing that comes later can sync it: it lasts if the answer waited for the disk.
+func TestPowerCut_AtTheAcknowledgement(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	must(t, l.cluster.Masters[0].Kill())
+	for n := range *powerCuts {
+		must(t, l.edits(l.ctx, 1+n%2, "cut"))
+		l.cutAndCount(t, l.count())
+	}
+	must(t, l.cluster.Masters[0].Start())
+	must(t, l.cluster.Masters[0].AwaitReady(l.ctx))
+	verifyFrom(l.ctx, t, l.cluster, l.writer, l.victim)
+}
+
+// notesIn counts the writer's edits in the outbox of a dead branch.
+func notesIn(t *testing.T, dir string) (n int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "journal.db") // a file of the mount must not be mapped from here
+	copyFile(t, filepath.Join(dir, "journal.db"), path)
+	j, err := store.OpenJournal(path, store.Options{})
+	must(t, err)
+	defer j.Close()
+	must(t, j.View(func(tx *store.JTx) error {
+		for e, err := range tx.Outbox(0) {
+			if err != nil {
+				return err
+			}
+			m, err := crm.DecodeMutation(e.Bytes)
+			if err != nil {
+				return err
+			}
+			if m.Intent == noteIntent {
+				n++
+			}
+		}
+		return nil
+	}))
+	return n
 }
 
 // TestPowerCut_CatchesALyingDisk: below a disk whose fsyncs do nothing, a branch
@@ -177,25 +222,18 @@ func (l *lossy) restart(t *testing.T) {
 	must(t, l.victim.AwaitReady(l.ctx))
 }
 
-var failedSyncs = flag.Bool("failed-syncs", false, "fail syncs below a branch")
-
 // TestFailedSync_Replica lets single fsyncs of a branch's journal fail under
-// load, and cuts the power later: what was acknowledged after the failure does not
-// rest on what it lost.
+// load, and cuts the power later: the branch goes on by itself, and what was
+// acknowledged after the failure does not rest on what it lost.
 func TestFailedSync_Replica(t *testing.T) {
-	if !*failedSyncs {
-		t.Skip("open: after a failed last sync the journal takes no edits until the node is started again, and the node does not do that by itself; -failed-syncs runs it")
-	}
 	t.Parallel()
 	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
 	l.write(4)
 	for n := range *powerCuts {
 		l.awaitEdits(t, 20)
-		must(t, l.disk.Spoil(lossyfs.Faults{Files: []lossyfs.FileFault{{Match: "journal.db", Sync: true, Times: 1}}}))
+		must(t, l.disk.Spoil(failSync(n%2)))
 		must(t, Await(l.ctx, "an fsync to fail", func() (bool, error) { return l.disk.Counts().Failed > n, nil }))
-		if l.alive() {
-			l.awaitEdits(t, 20)
-		}
+		l.awaitEdits(t, 20)
 		l.disk.PowerCut()
 		l.restart(t)
 	}
@@ -204,5 +242,69 @@ func TestFailedSync_Replica(t *testing.T) {
 	t.Logf("%d failed fsyncs: %d edits acknowledged of %d tried", *powerCuts, l.count(), l.tried)
 }
 
-// alive reports whether the victim takes requests.
-func (l *lossy) alive() bool { return l.client.Ready(l.ctx) == nil }
+// failSync fails one fsync of a journal: of a commit's pages, or with spare 1 of
+// its head.
+func failSync(spare int) lossyfs.Faults {
+	return lossyfs.Faults{Files: []lossyfs.FileFault{{Match: "journal.db", Sync: true, Spare: spare, Times: 1}}}
+}
+
+// TestFailedSync_OfPagesOrHead fails either fsync of a commit. An edit whose pages
+// were not synced is not taken; one whose head was not is, and its author is told
+// that nobody knows. Both times the next edit is acknowledged, and lasts.
+func TestFailedSync_OfPagesOrHead(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	must(t, l.cluster.Masters[0].Kill()) // so that nobody else has the edits
+	must(t, l.edits(l.ctx, 20, "before"))
+	for spare, want := range []crm.Code{crm.CodeInternal, crm.CodeUnsynced} {
+		must(t, l.disk.Spoil(failSync(spare)))
+		if err := l.edits(l.ctx, 1, "failed"); crm.CodeOf(err) != want {
+			t.Errorf("with fsync %d failing the clerk is told %v, want %s", spare, err, want)
+		}
+		_, _, err := l.client.Get(l.ctx, "contact", l.contact, httpapi.Asked{})
+		must(t, err)
+		must(t, l.edits(l.ctx, 1, "after"))
+		l.cutAndCount(t, l.count()+spare)
+	}
+	must(t, l.cluster.Masters[0].Start())
+	must(t, l.cluster.Masters[0].AwaitReady(l.ctx))
+}
+
+// TestFailedSync_ThenACut: the head of a commit is lost, and the power fails in the
+// next commit, which has written over pages that only the head before needed. The
+// fsync between them succeeded, so the journal must not rest on that older head.
+func TestFailedSync_ThenACut(t *testing.T) {
+	t.Parallel()
+	l := newLossy(t, 0, func(c *Cluster) *Process { return c.Replicas[0] })
+	must(t, l.cluster.Masters[0].Kill())
+	must(t, l.edits(l.ctx, 20, "before"))
+	must(t, l.disk.Spoil(failSync(1)))
+	if err := l.edits(l.ctx, 1, "failed"); crm.CodeOf(err) != crm.CodeUnsynced {
+		t.Fatalf("with the last fsync failing the clerk is told %v", err)
+	}
+	syncs := l.disk.Counts().FileSyncs
+	must(t, l.disk.Spoil(lossyfs.Faults{Files: []lossyfs.FileFault{{Match: "journal.db", Stall: time.Hour, Spare: 2}}}))
+	acked, done := l.count(), make(chan error, 1)
+	go func() { done <- l.edits(l.ctx, 1, "cut") }()
+	must(t, Await(l.ctx, "the mending and the pages of the next commit", func() (bool, error) { return l.disk.Counts().FileSyncs >= syncs+2, nil }))
+	l.cutAndCount(t, acked+1)
+	if err := <-done; err == nil {
+		t.Error("an edit was acknowledged whose head was not synced")
+	}
+	must(t, l.cluster.Masters[0].Start())
+	must(t, l.cluster.Masters[0].AwaitReady(l.ctx))
+}
+
+// cutAndCount cuts the power, compares how many of the writer's edits the journal
+// is left with, and starts the victim.
+func (l *lossy) cutAndCount(t *testing.T, want int) {
+	t.Helper()
+	l.disk.PowerCut()
+	must(t, l.victim.Kill())
+	if kept := notesIn(t, l.victim.Dir); kept != want {
+		t.Fatalf("the cut left %d edits in the journal, want %d", kept, want)
+	}
+	must(t, l.disk.Spoil(lossyfs.Faults{}))
+	must(t, l.victim.Start())
+	must(t, l.victim.AwaitReady(l.ctx))
+}

@@ -27,8 +27,8 @@ func (r *Replica) keepAnnounced(ctx context.Context) error {
 		r.mu.Lock()
 		t := r.link.talk
 		r.mu.Unlock()
-		if t != nil && t != in && t.version >= announceVersion && r.Ready() == nil {
-			done, err := r.announce(ctx)
+		if t != nil && t != in {
+			done, err := r.Announce(ctx)
 			if err != nil {
 				r.cfg.Logger.Warn("the node's record was not brought up to date", "error", err)
 			}
@@ -44,8 +44,16 @@ func (r *Replica) keepAnnounced(ctx context.Context) error {
 	}
 }
 
-// announce reports whether it had anything to say.
-func (r *Replica) announce(ctx context.Context) (done bool, err error) {
+// Announce makes the edit by which the node says where it serves others, or that
+// it does not, and reports whether it had anything to say to the masters with
+// whom it is in session. Run asks for it.
+func (r *Replica) Announce(ctx context.Context) (done bool, err error) {
+	r.mu.Lock()
+	t := r.link.talk
+	r.mu.Unlock()
+	if t == nil || t.version < announceVersion || r.Ready() != nil {
+		return false, nil
+	}
 	want := ""
 	if r.cfg.Relay != nil {
 		want = r.cfg.Relay.Address

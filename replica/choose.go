@@ -28,7 +28,7 @@ const (
 type candidate struct {
 	addr   string
 	rtt    time.Duration // smoothed; 0: never measured
-	at     time.Time     // of the last measurement
+	at     time.Time     // when it was last asked, whether it answered or not
 	down   bool          // it did not answer when it was last asked
 	better time.Time     // since when it has been better than the one in use; zero: it is not
 	rest   time.Duration // how long it is tried last after the next failure; 0: restAfter
@@ -86,9 +86,9 @@ func (c *choice) measured(addr string, rtt time.Duration, now time.Time) {
 }
 
 // unreachable notes that a candidate did not answer.
-func (c *choice) unreachable(addr string) {
+func (c *choice) unreachable(addr string, now time.Time) {
 	if k := c.find(addr); k != nil {
-		k.down, k.better = true, time.Time{}
+		k.at, k.down, k.better = now, true, time.Time{}
 	}
 }
 
@@ -99,8 +99,8 @@ func (c *choice) failed(addr string, now time.Time) {
 		c.using = ""
 	}
 	k := c.find(addr)
-	if k == nil {
-		return
+	if k == nil || now.Before(k.until) {
+		return // it was tried only because all others failed too
 	}
 	rest := max(k.rest, restAfter)
 	k.until, k.rest, k.better = now.Add(rest), min(2*rest, restMost), time.Time{}
@@ -178,8 +178,18 @@ func clearly(k, in *candidate) bool {
 	return !k.down && k.rtt > 0 && k.rtt <= in.rtt-betterBy && float64(k.rtt) <= betterRatio*float64(in.rtt)
 }
 
-// due returns whom to measure in a round: who was never measured or would be moved
-// to, and of the others the one measured longest ago.
+// strangers returns who was never asked, if there is more than one to choose from.
+func (c *choice) strangers() (out []string) {
+	for _, k := range c.list {
+		if k.at.IsZero() && len(c.list) > 1 {
+			out = append(out, k.addr)
+		}
+	}
+	return out
+}
+
+// due returns whom to measure in a round: who was never asked or would be moved to,
+// and of the others the one asked longest ago.
 func (c *choice) due() []string {
 	in := c.find(c.using)
 	var out []string
@@ -187,7 +197,7 @@ func (c *choice) due() []string {
 	for _, k := range c.list {
 		switch {
 		case k.addr == c.using:
-		case k.at.IsZero() && !k.down, in != nil && in.rtt > 0 && clearly(k, in):
+		case k.at.IsZero(), in != nil && in.rtt > 0 && clearly(k, in):
 			out = append(out, k.addr)
 		case oldest == nil || k.at.Before(oldest.at):
 			oldest = k

@@ -24,7 +24,7 @@ func (tr *trial) round(rtts map[string]time.Duration) (moved bool) {
 	tr.now = tr.now.Add(probeEvery)
 	for addr, rtt := range rtts {
 		if rtt == 0 {
-			tr.unreachable(addr)
+			tr.unreachable(addr, tr.now)
 			continue
 		}
 		tr.measured(addr, rtt, tr.now)
@@ -120,7 +120,7 @@ func TestChoice_Order(t *testing.T) {
 	tr.begun("third")
 	tr.failed("third", tr.now)
 	want("the nearest was lost", "second", "first", "fourth", "third")
-	tr.unreachable("second")
+	tr.unreachable("second", tr.now)
 	want("another is down", "first", "fourth", "third", "second")
 	tr.now = tr.now.Add(restAfter)
 	want("a little later", "third", "first", "fourth", "second")
@@ -173,6 +173,47 @@ func TestChoice_ComesBack(t *testing.T) {
 	}
 }
 
+// When nobody can be used, each is tried again and again: that makes nobody rest
+// for longer than the outage was.
+func TestChoice_AnOutageOfAll(t *testing.T) {
+	tr := newTrial("relay", "master")
+	tr.measured("relay", 5*ms, tr.now)
+	tr.measured("master", 120*ms, tr.now)
+	began := tr.now
+	for tr.now.Sub(began) < 3*time.Minute {
+		for _, addr := range tr.order(tr.now) {
+			tr.failed(addr, tr.now)
+		}
+		tr.now = tr.now.Add(5 * time.Second)
+	}
+	tr.begun("master")
+	back := tr.now
+	for !tr.round(map[string]time.Duration{"relay": 5 * ms, "master": 120 * ms}) {
+		if tr.now.Sub(back) > 10*time.Minute {
+			t.Fatal("ten minutes after an outage of three the node is not with the nearer one")
+		}
+	}
+}
+
+// Who was never asked is asked before a session: it may be the nearest.
+func TestChoice_Strangers(t *testing.T) {
+	tr := newTrial("a")
+	want := func(what string, addrs ...string) {
+		t.Helper()
+		if got := tr.strangers(); !slices.Equal(got, addrs) {
+			t.Errorf("%s: %v, want %v", what, got, addrs)
+		}
+	}
+	want("there is no choice")
+	tr.know([]string{"a", "b"})
+	want("at first", "a", "b")
+	tr.measured("a", 50*ms, tr.now)
+	tr.unreachable("b", tr.now)
+	want("all were asked")
+	tr.know([]string{"a", "b", "new"})
+	want("one is new", "new")
+}
+
 func TestChoice_Due(t *testing.T) {
 	tr := newTrial("a", "b", "c", "d")
 	tr.begun("a")
@@ -184,9 +225,33 @@ func TestChoice_Due(t *testing.T) {
 	if got := tr.due(); !slices.Equal(got, []string{"b", "c"}) {
 		t.Errorf("the better one and the one measured longest ago: %v", got)
 	}
-	tr.unreachable("b")
+	tr.unreachable("b", tr.now)
 	tr.round(map[string]time.Duration{"c": 60 * ms, "d": 60 * ms})
 	if got := tr.due(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("one that was down %v", got)
+	}
+}
+
+// A node that never answers does not keep the others from being measured: one that
+// was slow once is found again when it is quick.
+func TestChoice_DueBesideOneThatIsDown(t *testing.T) {
+	tr := newTrial("in use", "gone", "slow once", "other")
+	tr.begun("in use")
+	tr.round(map[string]time.Duration{"in use": 50 * ms, "gone": 0, "slow once": 90 * ms, "other": 90 * ms})
+	asked := map[string]int{}
+	for range 9 {
+		answers := map[string]time.Duration{"in use": 50 * ms}
+		for _, addr := range tr.due() {
+			asked[addr]++
+			if answers[addr] = 90 * ms; addr == "gone" {
+				answers[addr] = 0
+			}
+		}
+		tr.round(answers)
+	}
+	for _, addr := range []string{"gone", "slow once", "other"} {
+		if asked[addr] != 3 {
+			t.Errorf("%s was asked %d times in nine rounds", addr, asked[addr])
+		}
 	}
 }

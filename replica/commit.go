@@ -74,8 +74,10 @@ func (q *commits) withdraw(c *commit) bool {
 // The error is a *crm.Error with the code of the rule that the edit breaks,
 // judged as the master will, on what this node knows; disk_full or another code
 // of the store; too_large over crm.MaxMutation; or unavailable while the node
-// has no data yet. After any error nothing was taken. A document number left
-// empty in a creation is given here, from the site's series.
+// has no data yet. After any error nothing was taken, but for unsynced, where the
+// disk has not said whether it keeps the edit: readers see it, and a crash may
+// take it back until a later edit is acknowledged. A document number left empty in
+// a creation is given here, from the site's series.
 func (r *Replica) Commit(ctx context.Context, req crm.Request) (crm.Receipt, error) {
 	return r.commit(ctx, &commit{req: req})
 }
@@ -140,7 +142,7 @@ func (r *Replica) write(group []*commit) {
 	})
 	if errors.Is(err, errNothing) {
 		err = nil
-	} else if err == nil {
+	} else if err == nil || crm.CodeOf(err) == crm.CodeUnsynced {
 		r.written(w)
 	}
 	for _, c := range group {
@@ -153,7 +155,7 @@ func (r *Replica) write(group []*commit) {
 // errLost is what the others of a group see if writing it panicked.
 var errLost = &crm.Error{Code: crm.CodeInternal, Op: "save edit", Message: "the edit was not taken because of a bug"}
 
-// written makes a durable group known.
+// written makes a group known that can be seen in the journal.
 func (r *Replica) written(w *writer) {
 	r.cfg.Metrics.batchSize.WithLabelValues("journal").Observe(float64(w.taken))
 	r.lowerBase(w.low)

@@ -40,7 +40,7 @@ type Config struct {
 	Rand    io.Reader        // of the jitter; default crypto/rand
 	Logger  *slog.Logger     // default: silent
 	Metrics *Metrics         // default: not registered anywhere
-	Store   store.Options    // of both files; Logger and OnCommit are the Replica's
+	Store   store.Options    // of both files; Logger, OnCommit and OnDoubt are the Replica's
 
 	HeartbeatEvery time.Duration // between questions to the master; three without any frame end a session. Default 10 s
 	BackoffMin     time.Duration // first bound of the wait before another session. Default 1 s

@@ -18,16 +18,15 @@ import (
 // taken or free; and at sets: the children of a record, living and dead, and
 // what is under an account. Each of these is a subject and has an id. The trace
 // of a look is saw(id), that of a change made(id): both are keys of entity 0,
-// which has no records. What was made was looked at too, so made stands for
-// both. A record written leaves its own key as well, by which it is found in the
-// overlay.
+// which has no records. A record written leaves its own key as well, by which it
+// is found in the overlay, and no saw: to write it is to have looked at it.
 //
 // Two subjects that share an id by chance are taken for one: more is folded
 // than needed, and nothing less.
 type footprint struct {
 	*store.Reader
 	found  map[store.RecordKey]*crm.Record // that the decision looked at; nil: not there
-	traces map[store.RecordKey]bool
+	traces map[store.RecordKey]bool        // but those of the looks at records
 }
 
 func newFootprint(rd *store.Reader) *footprint {
@@ -49,7 +48,6 @@ func (f *footprint) Record(e crm.EntityID, id crm.RecordID) (*crm.Record, error)
 
 func (f *footprint) sawRecord(k store.RecordKey, rec *crm.Record) {
 	f.found[k] = rec
-	f.traces[saw(k.ID)] = true
 }
 
 // Lookup notes the unique value, whether it is taken or not.
@@ -103,10 +101,17 @@ func (f *footprint) wrote(rec *crm.Record) {
 	k := store.RecordKey{Entity: rec.Entity, ID: rec.ID}
 	for _, trace := range changes(nil, f.Schema(), f.found[k], rec) {
 		f.traces[trace] = true
-		if isMade(trace) {
-			delete(f.traces, saw(trace.ID))
+	}
+}
+
+// left returns the traces, once all that the decision writes is noted.
+func (f *footprint) left() map[store.RecordKey]bool {
+	for k := range f.found {
+		if !f.traces[k] {
+			f.traces[saw(k.ID)] = true
 		}
 	}
+	return f.traces
 }
 
 // changes appends the traces of a change of a record, of which either state may

@@ -17,6 +17,9 @@ var errAgain = errors.New("the node must introduce itself anew")
 // what an error between their transactions may have left. It is to be sent at
 // once.
 func (r *Replica) Hello() (*syncproto.Hello, error) {
+	if err := errors.Join(r.journal.Mend(), r.base.Mend()); err != nil {
+		return nil, err // what it would tell may not last
+	}
 	if err := r.reconcile(); err != nil {
 		return nil, err
 	}
@@ -133,7 +136,7 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 // copy of it, which it renumbers, and from a fork, for which it returns an error.
 func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, w *syncproto.Welcome) (*renumbering, error) {
 	if w.LastSeq >= id.NextSeq || r.chainLost() {
-		return renumber(j, id, w)
+		return renumber(j, id, h, w)
 	}
 	if w.LastSeq == 0 {
 		return nil, nil
@@ -147,7 +150,7 @@ func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, 
 		hash = e.Chain
 	}
 	if hash != w.LastHash && w.LastSeq+1 == id.NextSeq && w.Incarnation != h.Incarnation {
-		return renumber(j, id, w)
+		return renumber(j, id, h, w)
 	}
 	if hash != w.LastHash {
 		return nil, &crm.Error{Code: crm.CodeFrozen, Op: "connect", Item: fmt.Sprintf("node %d", id.Node),
@@ -208,5 +211,5 @@ func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 		l.masters = w.Masters
 		l.heads = nil
 	})
-	r.heard(w.Head, asked.Add(-age(w.AgeMillis)), offset, rtt)
+	r.heard(w.Head, asked, w.AgeMillis, offset, rtt)
 }

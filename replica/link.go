@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"math"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -17,12 +18,14 @@ type link struct {
 	rtt                       time.Duration
 	offset                    time.Duration // how far the master's clock is ahead
 	head                      crm.Rev       // the highest one heard of
-	asOf                      time.Time     // when the base was known to be a master's head; zero: never
+	asOf                      time.Time     // when the base was known to be the leader's head; zero: never
+	second                    bool          // who serves this node has its head from another one: it says how old that is
 	heads                     []headAt      // heads above the Cursor, ascending
 	backup                    crm.Rev       // what the masters' backup covers
 	lineage                   crm.Lineage   // that the masters told last
 	spoken                    uint16        // version of the protocol; 0: there was no session yet
 	choice                    choice        // among who may serve this node
+	moves                     int           // how often the node went to a nearer one, since Open
 	avoid                     string        // address of a master that did not cure a divergence: tried last
 	repaired, repairedRecords int           // territories, and records that their repairs changed, since Open
 	verified                  crm.Rev       // the last Rev at which digests were compared and equal
@@ -37,16 +40,22 @@ type headAt struct {
 // maxHeads bounds the heads remembered while the Cursor catches up.
 const maxHeads = 64
 
-// heardHead notes that a master's head was rev when it answered a question
-// asked at the time at, by this node's clock.
+// heardHead notes that the leader's head was rev at the time at, by this node's
+// clock; zero: nobody knows when. Whom this node asks may know less than it does.
 func (l *link) heardHead(rev, cursor crm.Rev, at time.Time) {
 	l.head = max(l.head, rev)
-	if len(l.heads) == maxHeads {
-		l.heads = l.heads[1:]
+	if rev <= cursor && at.After(l.asOf) {
+		l.asOf = at
 	}
-	if n := len(l.heads); n > 0 && l.heads[n-1].rev == rev {
-		l.heads[n-1].at = at
-	} else {
+	switch n := len(l.heads); {
+	case n > 0 && l.heads[n-1].rev > rev:
+	case n > 0 && l.heads[n-1].rev == rev:
+		if at.After(l.heads[n-1].at) {
+			l.heads[n-1].at = at
+		}
+	case n == maxHeads:
+		l.heads = append(l.heads[1:], headAt{rev, at})
+	default:
 		l.heads = append(l.heads, headAt{rev, at})
 	}
 	l.settleAsOf(cursor)
@@ -63,8 +72,18 @@ func (l *link) settleAsOf(cursor crm.Rev) {
 	l.head = max(l.head, cursor)
 }
 
-// age is how long ago what a relay told as the masters' head was known to be that.
-func age(millis uint32) time.Duration { return time.Duration(millis) * time.Millisecond }
+// ageUnknown is the age of a head of which who tells it does not know when it was
+// the leader's.
+const ageUnknown = math.MaxUint32
+
+// told returns when a head was the leader's that was asked for at the time asked
+// and told with that age; zero: nobody knows.
+func told(asked time.Time, ageMillis uint32) time.Time {
+	if ageMillis == ageUnknown {
+		return time.Time{}
+	}
+	return asked.Add(-time.Duration(ageMillis) * time.Millisecond)
+}
 
 // change edits the link and wakes those who wait for it.
 func (r *Replica) change(edit func(*link)) {
@@ -74,16 +93,23 @@ func (r *Replica) change(edit func(*link)) {
 	r.moved.fire()
 }
 
-// heard notes a head and how the master's clock compares.
-func (r *Replica) heard(head crm.Rev, at time.Time, offset, rtt time.Duration) {
+// heard notes a head that was told in answer to what was asked, and how the clock
+// of who told it compares.
+func (r *Replica) heard(head crm.Rev, asked time.Time, ageMillis uint32, offset, rtt time.Duration) {
 	r.mu.Lock()
 	l := &r.link
-	l.offset, l.rtt = offset, rtt
+	l.offset, l.rtt, l.second = offset, rtt, ageMillis > 0
 	l.choice.measured(l.choice.using, rtt, r.cfg.Now())
-	l.heardHead(head, r.pos.rev, at)
+	l.heardHead(head, r.pos.rev, told(asked, ageMillis))
 	r.mu.Unlock()
 	r.moved.fire()
 	r.cfg.Metrics.clockOffset.Set(offset.Seconds())
 	r.cfg.Metrics.rtt.Observe(rtt.Seconds())
+	r.measureLag()
+}
+
+// heardLeader notes what the leader has answered.
+func (r *Replica) heardLeader(head crm.Rev, asked time.Time) {
+	r.change(func(l *link) { l.heardHead(head, r.pos.rev, asked) })
 	r.measureLag()
 }

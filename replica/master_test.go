@@ -37,7 +37,7 @@ type scripted struct {
 	changed  chan struct{}
 	part     int    // items in a batch that is not final; 0: all in one
 	proto    uint16 // version of the protocol; 0: 1
-	stopAt   int    // hang up after so many parts; 0: never
+	stopAt   int    // say no more after so many parts; 0: never
 	holdFeed bool
 	busy     int             // pushes to answer with Busy
 	gaps     int             // pushes to answer with Gap although nothing is missing
@@ -349,7 +349,6 @@ func (m *scripted) feed(conn *syncproto.Conn, h *syncproto.Hello, w *syncproto.W
 				stop := m.stopAt > 0 && f.parts >= m.stopAt
 				m.mu.Unlock()
 				if stop {
-					_ = conn.Close()
 					return
 				}
 				continue

@@ -33,10 +33,13 @@ type Metrics struct {
 	repaired, repairedBuckets, repairedRecords prometheus.Counter
 	incurable                                  prometheus.Counter
 	damage                                     *prometheus.CounterVec
+	failedSyncs                                *prometheus.CounterVec
+	inDoubt                                    *prometheus.GaugeVec
 
 	upstreamRTT, upstreamUsed *prometheus.GaugeVec
 	upstreamChanges           *prometheus.CounterVec
 	relaySessions             prometheus.Gauge
+	relayTrouble              prometheus.Gauge
 	relayBytes                *prometheus.CounterVec
 	relayItems, relayGreeted  *prometheus.CounterVec
 }
@@ -72,12 +75,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		repairedRecords: counter("state_repaired_records_total", "Records that repairs changed, added or removed."),
 		incurable:       counter("state_incurable_total", "Times repairs did not make a territory the masters'."),
 		damage:          counters("store_damage_total", "Findings of the scrub and of readers: stored bytes that cannot be right.", "db"),
+		failedSyncs:     counters("store_sync_failures_total", "Writes that can be seen in a file and that the disk did not confirm.", "db"),
+		inDoubt:         gauges("store_in_doubt", "1 while a file takes no writes because the disk has not confirmed an earlier one.", "db"),
 		clockOffset:     gauge("clock_offset_seconds", "How far the master's clock is ahead of this node's."),
 
 		upstreamRTT:     gauges("upstream_rtt_seconds", "Smoothed round trip to each node that may serve this one; NaN: it did not answer when last asked.", "address"),
 		upstreamUsed:    gauges("upstream_in_use", "1 for the node in session, 0 for the others that may serve this one.", "address"),
 		upstreamChanges: counters("upstream_changes_total", "Sessions that ended, by why: another node was nearer, or the session was lost.", "reason"),
 		relaySessions:   gauge("relay_sessions", "Nodes that this relay serves."),
+		relayTrouble:    gauge("relay_trouble", "1 if this relay can serve nobody: it has no data, no way up, or a base that is being repaired."),
 		relayBytes:      counters("relay_bytes_total", "Compressed bytes of the sessions that this relay serves, without TLS.", "peer_site", "dir"),
 		relayItems:      counters("relay_items_total", "Records that this relay sent to the nodes it serves.", "kind"),
 		relayGreeted:    counters("relay_handshakes_total", "Nodes that came to this relay, by what it answered.", "result"),
@@ -87,8 +93,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	if reg != nil {
 		reg.MustRegister(rtt, m.outboxDepth, m.outboxBytes, m.outboxAge, m.shipped, m.rejected, m.shipTime, m.lagSeconds, m.lagEntries,
 			m.appliedIndex, m.bytes, m.resync, m.refused, m.ackTime, m.visible, m.mismatch, m.lostEdits, m.verified, m.commitTime, m.batchSize, m.clockOffset,
-			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage,
-			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayBytes, m.relayItems, m.relayGreeted)
+			m.suspect, m.suspectAge, m.suspectSeconds, m.repaired, m.repairedBuckets, m.repairedRecords, m.incurable, m.damage, m.failedSyncs, m.inDoubt,
+			m.upstreamRTT, m.upstreamUsed, m.upstreamChanges, m.relaySessions, m.relayTrouble, m.relayBytes, m.relayItems, m.relayGreeted)
 	}
 	return m
 }
@@ -132,6 +138,17 @@ func (m *Metrics) showCandidates(list []Candidate) {
 func (m *Metrics) commits(db string) func(store.CommitStats) {
 	h := m.commitTime.WithLabelValues(db)
 	return func(c store.CommitStats) { h.Observe(c.Duration.Seconds()) }
+}
+
+// doubted counts a sync that failed, or with nil notes that what it was for is
+// durable after all.
+func (m *Metrics) doubted(db string, err error) {
+	if err == nil {
+		m.inDoubt.WithLabelValues(db).Set(0)
+		return
+	}
+	m.failedSyncs.WithLabelValues(db).Inc()
+	m.inDoubt.WithLabelValues(db).Set(1)
 }
 
 func gauge(name, help string) prometheus.Gauge {

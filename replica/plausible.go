@@ -21,6 +21,8 @@ func plausibleWelcome(h *syncproto.Hello, w *syncproto.Welcome) error {
 		return badWelcome("a backup of the masters covers %d and their head is %d", w.Backup, w.Head)
 	case w.Timeline == h.Timeline && w.Head < h.Cursor:
 		return badWelcome("the master is at %d and this node at %d", w.Head, h.Cursor)
+	case len(w.Trail) > int(min(w.LastSeq, h.NextSeq-1, syncproto.MaxTrail)):
+		return badWelcome("it has %d chain hashes, of the %d edits of the masters and %d of this node", len(w.Trail), w.LastSeq, h.NextSeq-1)
 	case w.Incarnation == 0:
 		return badWelcome("it names no incarnation of this node")
 	}

@@ -17,7 +17,7 @@ const (
 	probeEvery = 2 * time.Minute
 	// probeTimeout bounds a measurement.
 	probeTimeout = 3 * time.Second
-	// surveyTimeout bounds the measurements before the first session.
+	// surveyTimeout bounds the measurements before a session.
 	surveyTimeout = time.Second
 	// lastingFor is how long a session must last to make up for failures before it.
 	lastingFor = 5 * time.Minute
@@ -65,16 +65,12 @@ func (r *Replica) choose(edit func(*choice)) {
 	r.cfg.Metrics.showCandidates(shown)
 }
 
-// addresses returns where to try, the best first. Before anything was measured
-// it measures.
+// addresses returns where to try, the best first. It measures those that were
+// never asked, if there is a choice.
 func (r *Replica) addresses(ctx context.Context) (out []string) {
-	var first []string
-	r.choose(func(c *choice) {
-		if len(c.list) > 1 && !slices.ContainsFunc(c.list, func(k *candidate) bool { return !k.at.IsZero() || k.down }) {
-			first = c.due()
-		}
-	})
-	r.measure(ctx, first, surveyTimeout)
+	var strange []string
+	r.choose(func(c *choice) { strange = c.strangers() })
+	r.measure(ctx, strange, surveyTimeout)
 	r.choose(func(c *choice) { out = c.order(r.cfg.Now()) })
 	return out
 }
@@ -106,6 +102,7 @@ func (r *Replica) moveNearer() {
 		}
 		if to != "" {
 			c.moved = now
+			r.link.moves++
 		}
 	})
 	r.mu.Lock()
@@ -133,7 +130,7 @@ func (r *Replica) measure(ctx context.Context, addrs []string, timeout time.Dura
 			}
 			r.choose(func(c *choice) {
 				if err != nil {
-					c.unreachable(addr)
+					c.unreachable(addr, now)
 					return
 				}
 				c.measured(addr, now.Sub(asked), now)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	serving "github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -67,11 +68,15 @@ func (p *push) overdue() time.Time {
 }
 
 // read takes the next Mutations from the journal: of the outbox, and of the tail
-// what masters that were restored from a backup have lost.
+// what masters that were restored from a backup have lost. It takes what one entry
+// of the masters' log holds, so that none is made for a few that are left over.
 func (p *push) read() (*syncproto.Push, flight, error) {
 	f := &syncproto.Push{First: p.next}
 	fl := flight{last: p.next - 1}
 	size := 0
+	if err := p.r.journal.Mend(); err != nil {
+		return nil, fl, err // a master must not hear of what a crash may take back
+	}
 	err := p.r.journal.View(func(j *store.JTx) error {
 		for {
 			e, where, err := j.Entry(fl.last + 1)
@@ -81,10 +86,9 @@ func (p *push) read() (*syncproto.Push, flight, error) {
 			if crm.CodeOf(err) == crm.CodeCorrupt && len(f.Mutations) > 0 {
 				return nil
 			}
-			if err != nil || where == store.Nowhere || size+len(e.Bytes) > syncproto.MaxPush {
+			if size += len(e.Bytes) + serving.RoomHead; err != nil || where == store.Nowhere || size > serving.Room {
 				return err
 			}
-			size += len(e.Bytes)
 			f.Mutations = append(f.Mutations, e.Bytes)
 			fl.last = e.Seq
 			fl.at = append(fl.at, e.At)

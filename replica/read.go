@@ -120,8 +120,8 @@ func (r *Replica) meetMark(ctx context.Context, m crm.Mark) error {
 	})
 }
 
-// meetBound waits until the base is known to be at most age behind a master.
-// Where the last heartbeat does not prove it, a new one is asked for.
+// meetBound waits until the base is known to be at most age behind the leader.
+// Where what was heard last does not prove it, it asks.
 func (r *Replica) meetBound(ctx context.Context, age time.Duration) error {
 	since := r.cfg.Now().Add(-age)
 	fresh := func() bool { return !r.link.asOf.Before(since) }

@@ -48,30 +48,7 @@ func (f *folder) overlay(seq crm.Seq, dec crm.Decision) error {
 		}
 		f.view.wrote(rec)
 	}
-	for k := range f.view.traces {
-		if err := f.j.Touch(k, seq); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fold decides a pending Mutation anew. Whatever its outcome would be, what it
-// would write is shown: also the note that tells why it would not stand.
-func (f *folder) fold(seq crm.Seq) error {
-	e, where, err := f.j.Entry(seq)
-	if err != nil || where != store.InOutbox || e.Withheld {
-		return err
-	}
-	m, err := crm.DecodeMutation(e.Bytes)
-	if err != nil {
-		return fmt.Errorf("outbox entry %d: %w", seq, err)
-	}
-	dec, err := f.decide(m)
-	if err != nil {
-		return err
-	}
-	return f.overlay(seq, dec)
+	return f.j.Retouch(seq, f.view.left())
 }
 
 // settle takes the Mutations up to seq out of the outbox, as decided at rev or
@@ -125,10 +102,24 @@ func (f *folder) all() error {
 
 const maxSeq = ^crm.Seq(0)
 
-// refold folds a pending Mutation that was folded before.
+// refold decides a pending Mutation anew. Whatever its outcome would be, what it
+// would write is shown: also the note that tells why it would not stand.
 func (f *folder) refold(seq crm.Seq) error {
-	if _, err := f.j.Untouch(seq); err != nil {
+	e, where, err := f.j.Entry(seq)
+	if err != nil {
 		return err
 	}
-	return f.fold(seq)
+	if where != store.InOutbox || e.Withheld {
+		_, err := f.j.Untouch(seq)
+		return err
+	}
+	m, err := crm.DecodeMutation(e.Bytes)
+	if err != nil {
+		return fmt.Errorf("outbox entry %d: %w", seq, err)
+	}
+	dec, err := f.decide(m)
+	if err != nil {
+		return err
+	}
+	return f.overlay(seq, dec)
 }

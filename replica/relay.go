@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +47,6 @@ type relay struct {
 
 	mu      sync.Mutex // protects what follows
 	link    *serving.Link
-	lost    time.Time                       // when the last link was closed; zero: there was none
 	reports map[crm.NodeID]syncproto.Report // of the nodes below, not passed on yet
 }
 
@@ -158,8 +159,7 @@ func (l *relay) note(n crm.NodeID, cursor, lowBase crm.Rev, seenMillis int64) {
 	}
 }
 
-// reportLoop passes on how far the nodes below are, those included that have
-// nothing to say but live. A relay that has been alone sends them away.
+// reportLoop passes on how far the nodes below are.
 func (l *relay) reportLoop(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
@@ -169,41 +169,71 @@ func (l *relay) reportLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if l.alone() {
-			l.server.EndAll(errAlone)
-		}
-		sessions := l.server.Sessions()
-		l.r.cfg.Metrics.relaySessions.Set(float64(len(sessions)))
-		for _, s := range sessions {
-			l.note(s.Node, s.Applied, s.LowBase, s.Heard.UnixMilli())
-		}
-		if err := l.report(ctx); err != nil {
+		if err := l.report(ctx, l.r.Below()); err != nil {
 			l.r.cfg.Logger.Debug("reports were not passed on", "error", err)
 		}
 	}
+}
+
+func (l *relay) measure(sessions int) {
+	trouble := 0.0
+	if l.ready() != nil {
+		trouble = 1
+	}
+	l.r.cfg.Metrics.relaySessions.Set(float64(sessions))
+	l.r.cfg.Metrics.relayTrouble.Set(trouble)
+	l.r.measureLag() // also while there is nobody to hear from
 }
 
 // maxReports is how many nodes one frame tells of. The others are told of by the
 // next one.
 const maxReports = 4096
 
-func (l *relay) report(ctx context.Context) error {
-	k, err := l.to("report")
-	if err != nil {
-		return err
+// Below looks after the nodes below, those included that have nothing to say but
+// live, and returns how far they are for the node above: each report once, and
+// none while there is no session. A relay that has been alone sends them away. Run
+// asks for it every reportEvery.
+func (r *Replica) Below() (list []syncproto.Report) {
+	l := r.relay
+	if l == nil {
+		return nil
+	}
+	if l.alone() {
+		l.server.EndAll(errAlone)
+	}
+	sessions := l.server.Sessions()
+	l.measure(len(sessions))
+	for _, s := range sessions {
+		l.note(s.Node, s.Applied, s.LowBase, s.Heard.UnixMilli())
+	}
+	if !r.connected() {
+		return nil
 	}
 	l.mu.Lock()
-	var list []syncproto.Report
-	for n, r := range l.reports {
+	defer l.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(l.reports)) {
 		if len(list) == maxReports {
 			break
 		}
-		list = append(list, r)
+		list = append(list, l.reports[n])
 		delete(l.reports, n)
 	}
-	l.mu.Unlock()
+	return list
+}
+
+func (r *Replica) connected() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.link.talk != nil
+}
+
+func (l *relay) report(ctx context.Context, list []syncproto.Report) error {
 	if len(list) == 0 {
 		return nil
+	}
+	k, err := l.to("report")
+	if err != nil {
+		return err
 	}
 	return k.Report(ctx, list)
 }
@@ -244,6 +274,9 @@ var errAlone = &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this
 // ready returns nil if the nodes below can be served: the base is believed to be
 // the masters', and there is a way up, or was a little while ago.
 func (l *relay) ready() error {
+	if err := l.r.filled(); err != nil {
+		return err
+	}
 	if len(l.r.suspected()) > 0 || l.r.isSpoiled() != "" {
 		return notReady("this relay's base differs from the masters' and is being repaired")
 	}
@@ -262,11 +295,12 @@ func (l *relay) alone() bool {
 	return l.r.link.talk == nil && l.r.cfg.Now().Sub(l.r.link.left) > aloneFor
 }
 
-// age is how long ago the base was known to be what the masters had decided.
+// age is how long ago the base was known to be what the masters had decided: at
+// least a millisecond, because a relay does not lead.
 func (l *relay) age() time.Duration {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
-	return l.r.cfg.Now().Sub(l.r.link.asOf)
+	return max(time.Millisecond, l.r.cfg.Now().Sub(l.r.link.asOf))
 }
 
 // A RelayStatus says how a relay serves.
@@ -291,7 +325,7 @@ func (r *Replica) relayStatus() *RelayStatus {
 // what the base holds now. They compare digests when they come back.
 func (r *Replica) dismiss(why string) {
 	if r.relay != nil {
-		r.relay.server.EndAll(errors.New(why))
+		r.relay.server.EndAll(&crm.Error{Code: crm.CodeStale, Op: "serve", Message: why})
 	}
 }
 

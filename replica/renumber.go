@@ -14,24 +14,32 @@ import (
 //
 // Simple version: each unsent Mutation gets the next number after w.LastSeq and
 // is chained to the one before. What complicates it: the outbox of the copy may
-// hold Mutations that were sent after the copy was made. Those were there when
-// this disk was first opened without having met a master since, and the masters
-// have them, because the original sent them in order; they stay and the feed
-// will settle them. If the copy was made while the node was itself offline, the
-// two kinds cannot be told apart for the time before the copy: these Mutations
-// are sent again, for a repeated edit is seen and a lost one is not.
-func renumber(j *store.JTx, id *store.Identity, w *syncproto.Welcome) (*renumbering, error) {
-	opened, err := number(j, metaOpened)
+// hold Mutations that were sent after the copy was made. They stay, and the feed
+// will settle them; the masters' chain hashes say which they are. Masters that
+// speak an older version, or do not remember so far back, do not tell. Then they are
+// taken to be those that were there when this disk was first opened without having
+// met a master since, for the original sent them in order. If the copy was made
+// while the node was itself offline, that leaves some that are sent again: a
+// repeated edit is seen and a lost one is not.
+func renumber(j *store.JTx, id *store.Identity, h *syncproto.Hello, w *syncproto.Welcome) (*renumbering, error) {
+	own, err := parting(j, id, h, w)
 	if err != nil {
 		return nil, err
 	}
-	moved, known, err := unsent(j, crm.Seq(opened))
+	if own == 0 {
+		opened, err := number(j, metaOpened)
+		if err != nil {
+			return nil, err
+		}
+		own = crm.Seq(opened)
+	}
+	moved, known, err := unsent(j, own)
 	if err != nil {
 		return nil, err
 	}
 	next, chain := w.LastSeq+1, w.LastHash
 	out := &renumbering{had: id.NextSeq - 1, masters: w.LastSeq, known: known, names: map[crm.Seq]crm.Seq{}}
-	s := screens{names: out.names, shared: crm.Seq(max(opened, 1) - 1), made: map[crm.RecordID]bool{}}
+	s := screens{names: out.names, shared: max(own, 1) - 1, made: map[crm.RecordID]bool{}}
 	for i, m := range moved {
 		out.names[m.Seq] = next + crm.Seq(i)
 		s.note(&m.Mutation)
@@ -44,6 +52,33 @@ func renumber(j *store.JTx, id *store.Identity, w *syncproto.Welcome) (*renumber
 	id.NextSeq, id.Chain = next+crm.Seq(len(moved)), chain
 	out.last = id.NextSeq - 1
 	return out, setNumber(j, metaOpened, uint64(next))
+}
+
+// parting returns the number of the first edit of this disk that is not the one
+// that the masters have under it, 0 if w does not tell. A chain hash stands for all
+// edits up to its own.
+func parting(j *store.JTx, id *store.Identity, h *syncproto.Hello, w *syncproto.Welcome) (crm.Seq, error) {
+	seq := min(w.LastSeq, h.NextSeq-1)
+	for _, theirs := range slices.Backward(w.Trail) {
+		ours, known, err := chainAt(j, id, seq)
+		if err != nil {
+			return 0, err
+		}
+		if known && ours == theirs {
+			return seq + 1, nil
+		}
+		seq--
+	}
+	return 0, nil
+}
+
+// chainAt returns the chain hash after an own Mutation, and whether it is known.
+func chainAt(j *store.JTx, id *store.Identity, seq crm.Seq) (crm.ChainHash, bool, error) {
+	if seq+1 == id.NextSeq {
+		return id.Chain, true, nil
+	}
+	e, where, err := j.Entry(seq)
+	return e.Chain, where != store.Nowhere, err
 }
 
 // A renumbering says what renumber did.
@@ -70,15 +105,15 @@ type movable struct {
 	at int64
 }
 
-// unsent takes the Mutations from opened on out of the outbox into the tail,
+// unsent takes the Mutations from own on out of the outbox into the tail,
 // and with them, since the queue is settled from its front, those before, which
 // the masters have.
-func unsent(j *store.JTx, opened crm.Seq) (moved []movable, known []crm.Seq, err error) {
+func unsent(j *store.JTx, own crm.Seq) (moved []movable, known []crm.Seq, err error) {
 	for e, err := range j.Outbox(0) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if e.Seq < opened || e.Withheld {
+		if e.Seq < own || e.Withheld {
 			known = append(known, e.Seq)
 			continue
 		}

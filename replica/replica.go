@@ -156,6 +156,10 @@ func (r *Replica) openFiles() (err error) {
 func (r *Replica) options(db string) store.Options {
 	o := r.cfg.Store
 	o.Logger, o.OnCommit = r.cfg.Logger, r.cfg.Metrics.commits(db)
+	o.OnDoubt = func(err error) {
+		r.cfg.Metrics.doubted(db, err)
+		nudge(r.kick) // what was held back is sent
+	}
 	return o
 }
 

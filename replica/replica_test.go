@@ -400,7 +400,7 @@ func TestCommit_DiskFullAcknowledgesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		last := b.Status().Seq
-		for i := 0; ; i++ {
+		for i := range 2000 {
 			_, err = b.Commit(t.Context(), crm.Request{Actor: "bea", Ops: []crm.Op{account("full "+strconv.Itoa(i), text(accTerritory, "north"), text(accDescription, strings.Repeat("x", 30_000)))}})
 			if err != nil {
 				break
@@ -654,6 +654,8 @@ func TestBootstrap_InterruptedAndResumed(t *testing.T) {
 		b := open(t, m, t.TempDir())
 		b.part = 20
 		b.run(m)
+		m.cut()
+		synctest.Wait()
 		b.want(crm.CodeOf(b.Ready()), crm.CodeUnavailable)
 		if b.Status().Staged == 0 {
 			t.Fatal("nothing was kept of the bootstrap that broke off")
@@ -665,7 +667,7 @@ func TestBootstrap_InterruptedAndResumed(t *testing.T) {
 		c := open(t, m, dir)
 		c.part = 20
 		staged := c.Status().Staged
-		m.set(func() { m.stopAt = 0 })
+		m.set(func() { m.down, m.stopAt = false, 0 })
 		c.run(m)
 		c.want(m.lastHello().Staged, staged)
 		c.want(m.lastHello().Bootstrap, false)
@@ -731,7 +733,7 @@ func TestCatchUp_StagedInterruptedAndResumed(t *testing.T) {
 				break
 			}
 		}
-		m.set(func() { m.down = true })
+		m.cut()
 		b.want(b.Status().Cursor, before)
 		b.want(b.field("bulk 0", accName), "-")
 		if b.Status().Staged <= before {

@@ -193,7 +193,7 @@ func (s *session) send(ctx context.Context) error {
 				return err
 			}
 		case <-s.probe:
-			if err := s.question(); err != nil {
+			if err := s.askHead(); err != nil {
 				return err
 			}
 		}
@@ -217,6 +217,29 @@ func (s *session) sendDue(up *upflow) error {
 func (s *session) question() error {
 	s.mu.Lock()
 	f := s.talk.questions.nextBeat(s.r.cfg.Now(), s.r.position().rev)
+	s.mu.Unlock()
+	return s.conn.Send(f)
+}
+
+// askHead asks how far the leader is: who serves this node, and beyond it the
+// leader, if it is another one.
+func (s *session) askHead() error {
+	if err := s.question(); err != nil {
+		return err
+	}
+	s.r.mu.Lock()
+	second := s.r.link.second
+	s.r.mu.Unlock()
+	if !second {
+		return nil
+	}
+	asked := s.r.cfg.Now()
+	s.mu.Lock()
+	f := s.talk.questions.nextAsk(syncproto.AskLeader, func(a *syncproto.Answer) {
+		if a.Code == "" {
+			s.r.heardLeader(a.Rev, asked)
+		}
+	})
 	s.mu.Unlock()
 	return s.conn.Send(f)
 }

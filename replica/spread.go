@@ -24,11 +24,13 @@ import (
 //     it after that one are decided anew;
 //  3. of a subject that one decided anew sees, before or now, all who made it
 //     afterwards are decided anew, because their work must be out of its sight;
-//  4. of a record that one decided anew wrote, all who wrote it are decided anew,
-//     because it leaves the overlay first.
+//  4. of a record that the base changed, or that one settled or decided anew wrote,
+//     all who wrote it are decided anew: it leaves the overlay first, and they saw
+//     it.
 //
 // By induction over Seq each decision is then that of the whole fold. To have
-// seen a subject together spreads nothing: it takes somebody who made it.
+// seen a subject together spreads nothing, nor does having made one that neither
+// has seen: who joins a set does not look at who else is in it.
 //
 // What a decision sees and makes now is known only once it is made. So what it
 // leaves is followed again, and if that reaches further, all is done once more:
@@ -38,24 +40,23 @@ type spread struct {
 	again   map[crm.Seq]bool            // to be decided anew
 	records map[store.RecordKey]bool    // that leave the overlay first
 	changed map[store.RecordKey]crm.Seq // made subject → who may have changed it first; 0: the base
+	seen    map[store.RecordKey]crm.Seq // made subject → who of again looks at it first
 	todo    []crm.Seq                   // in again, with traces not followed
 }
 
 func newSpread(j *store.JTx) *spread {
-	return &spread{j: j, again: map[crm.Seq]bool{}, records: map[store.RecordKey]bool{}, changed: map[store.RecordKey]crm.Seq{}}
+	return &spread{j: j, again: map[crm.Seq]bool{}, records: map[store.RecordKey]bool{}, changed: map[store.RecordKey]crm.Seq{}, seen: map[store.RecordKey]crm.Seq{}}
 }
 
 // begin follows traces of changes that no pending Mutation made. That something
 // was only looked at changes nothing.
 func (s *spread) begin(traces []store.RecordKey) error {
 	for _, k := range traces {
-		switch {
-		case k.Entity != 0:
-			s.records[k] = true
-		case isMade(k):
-			if err := s.change(k, 0); err != nil {
-				return err
-			}
+		if k.Entity == 0 && !isMade(k) {
+			continue
+		}
+		if err := s.trace(k, 0); err != nil {
+			return err
 		}
 	}
 	return s.follow()
@@ -79,53 +80,61 @@ func (s *spread) follow() error {
 }
 
 // left follows the traces that a Mutation decided anew has left, before or now.
-func (s *spread) left(seq crm.Seq, traces func(func(store.RecordKey) bool)) (err error) {
+func (s *spread) left(seq crm.Seq, traces func(func(store.RecordKey) bool)) error {
 	for k := range traces {
-		switch {
-		case k.Entity != 0:
-			s.records[k] = true
-		case isMade(k):
-			err = s.change(k, seq)
-		default:
-			err = s.see(k, seq)
-		}
-		if err != nil {
+		if err := s.trace(k, seq); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// change notes that the subject may have changed from seq on: rules 1, 2 and 4,
-// and 3 for who made it.
-func (s *spread) change(k store.RecordKey, seq crm.Seq) error {
-	upto, known := s.changed[k]
-	if known && upto <= seq {
+// trace follows one trace that seq has left, or the base, which is 0.
+func (s *spread) trace(k store.RecordKey, seq crm.Seq) error {
+	switch {
+	case k.Entity != 0:
+		return s.write(k)
+	case isMade(k):
+		return s.change(k, seq)
+	default:
+		return s.see(made(k.ID), seq)
+	}
+}
+
+// write notes that the record leaves the overlay: rule 4.
+func (s *spread) write(k store.RecordKey) error {
+	if s.records[k] {
 		return nil
 	}
-	s.changed[k] = seq
-	if !known {
-		upto = maxSeq
-		if err := s.add(k, 0, maxSeq); err != nil {
-			return err
-		}
+	s.records[k] = true
+	return s.add(k, 0, maxSeq)
+}
+
+// change notes that the subject may have changed from seq on: rules 1 and 2.
+func (s *spread) change(k store.RecordKey, seq crm.Seq) error {
+	if upto := first(s.changed, k, seq); seq < upto {
+		return s.add(saw(k.ID), seq, upto)
 	}
-	return s.add(saw(k.ID), seq, upto)
+	return nil
 }
 
 // see notes that seq looks at the subject: rule 3.
 func (s *spread) see(k store.RecordKey, seq crm.Seq) error {
-	k = made(k.ID)
-	if _, known := s.changed[k]; known {
-		return nil // all who made it are there
-	}
-	for later, err := range s.j.PendingFor(k, seq) {
-		if err == nil {
-			err = s.change(k, later)
-		}
-		return err
+	if upto := first(s.seen, k, seq); seq < upto {
+		return s.add(k, seq, upto)
 	}
 	return nil
+}
+
+// first notes seq if it is the first for the subject, and returns who was until
+// now.
+func first(of map[store.RecordKey]crm.Seq, k store.RecordKey, seq crm.Seq) crm.Seq {
+	was, known := of[k]
+	if !known {
+		was = maxSeq
+	}
+	of[k] = min(was, seq)
+	return was
 }
 
 // add adds the Mutations above since, up to upto, that left the trace.
@@ -171,7 +180,7 @@ func (f *folder) foldSpread(s *spread) error {
 		if err := f.refold(seq); err != nil {
 			return err
 		}
-		if err := s.left(seq, maps.Keys(f.view.traces)); err != nil {
+		if err := s.left(seq, maps.Keys(f.view.left())); err != nil {
 			return err
 		}
 	}

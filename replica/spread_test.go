@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +50,46 @@ func TestAround_IsTheWholeFold(t *testing.T) {
 			"restart":     x.then(x.restart),
 		})
 	})
+}
+
+// TestSpread_Siblings: over a change of one member of a set those are decided
+// anew who looked at the set, not those who joined it too.
+func TestSpread_Siblings(t *testing.T) {
+	f := newTangleFiles(t)
+	r, err := Open(tangleConfig(f.dir, time.Now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	commit := func(op crm.Op) {
+		t.Helper()
+		if _, err := r.Commit(t.Context(), crm.Request{Actor: "bea", Intent: "test", Ops: []crm.Op{op}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reaches := func(want ...crm.Seq) {
+		t.Helper()
+		err := r.journal.View(func(j *store.JTx) error {
+			traces, err := j.Touched(1)
+			if err != nil {
+				return err
+			}
+			s := newSpread(j)
+			err = s.begin(traces)
+			if got := slices.Sorted(maps.Keys(s.again)); !slices.Equal(got, want) {
+				t.Errorf("a change of what edit 1 made reaches %v, want %v", got, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(makeOp("contact 2", "account 0", ""))
+	commit(makeOp("contact 3", "account 0", ""))
+	reaches(1)
+	commit(crm.Op{Kind: crm.OpDelete, Entity: catalog.Account, Record: id("account 0")})
+	reaches(1, 3) // 3 has looked for children to delete
 }
 
 // tangleFiles are the files that each history begins with.

@@ -18,6 +18,7 @@ type Status struct {
 	Code      crm.Code   `json:"code,omitempty"`    // of Trouble: fenced and frozen need a person
 
 	Candidates []Candidate  `json:"candidates,omitempty"` // who may serve this node
+	Moves      int          `json:"moves,omitempty"`      // sessions left for a nearer node, since Open
 	Relay      *RelayStatus `json:"relay,omitempty"`      // nil: it serves no other
 
 	RTT    time.Duration `json:"rtt_ns"`
@@ -58,7 +59,7 @@ func (r *Replica) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l, p := &r.link, r.pos
-	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, Candidates: l.choice.candidates(), Relay: relay, RTT: l.rtt, Offset: l.offset,
+	s := Status{Site: r.cfg.ID.Site, Node: r.cfg.ID.Node, Ready: ready, Connected: l.talk != nil, Master: l.addr, Candidates: l.choice.candidates(), Moves: l.moves, Relay: relay, RTT: l.rtt, Offset: l.offset,
 		Protocol: l.spoken, Timeline: p.timeline, Cursor: p.rev, Moving: p.isMoving(), Head: max(l.head, p.rev), AsOf: l.asOf, Seq: p.last, Decided: p.decided,
 		Verified: l.verified, Repaired: l.repaired, RepairedRecords: l.repairedRecords, Damage: cmp.Or(r.journalDamage, r.spoiled), Staged: p.staged, Target: p.target}
 	for _, at := range r.suspicions {

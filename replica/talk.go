@@ -168,7 +168,7 @@ func (r *Replica) answerBeat(f *syncproto.Heartbeat) *syncproto.Heartbeat {
 // beatAnswered measures by the answer to a question.
 func (r *Replica) beatAnswered(f *syncproto.Heartbeat, asked, now time.Time) {
 	offset, rtt := syncproto.Offset(f.T1, f.T2, f.T3, now.UnixMilli())
-	r.heard(f.Head, asked.Add(-age(f.AgeMillis)), offset, rtt)
+	r.heard(f.Head, asked, f.AgeMillis, offset, rtt)
 }
 
 // refused is the error for a frame that is no Welcome, or that ends a session.

@@ -164,6 +164,7 @@ func TestAdversary_Welcome(t *testing.T) {
 		{"a backup above the head", func(w *syncproto.Welcome) { w.Backup = w.Head + 1 }},
 		{"no incarnation", func(w *syncproto.Welcome) { w.Incarnation = 0 }},
 		{"a version that was not offered", func(w *syncproto.Welcome) { w.Proto = 99 }},
+		{"more chain hashes than edits", func(w *syncproto.Welcome) { w.Trail = make([]crm.ChainHash, 2) }},
 		{"another history", func(w *syncproto.Welcome) { w.LastHash[0]++ }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -23,34 +23,35 @@ type intake struct {
 	held   int      // bytes reserved of the backlog
 }
 
-// begin takes a push. After an error the conversation is over, once what is to
-// be sent was sent.
-func (i *intake) begin(p *syncproto.Push, offsetMillis int64) (Act, error) {
-	size, err := i.check(p)
-	if err != nil {
-		return Act{Send: frames(Refusal(err))}, errors.Join(errAnswered, err)
-	}
-	if !i.srv.backlog.take(size) {
+// begin takes a push, and what is reserved for it. After an error the
+// conversation is over, once what is to be sent was sent.
+func (i *intake) begin(p arrival, offsetMillis int64) (Act, error) {
+	if p.push == nil {
+		i.srv.cfg.Observe.Refused(crm.CodeUnavailable)
 		return Act{Send: frames(i.srv.Busy(&crm.Error{Code: crm.CodeUnavailable, Message: "head office is catching up"}))}, nil
 	}
-	i.first, i.rest, i.held = p.First, p.Mutations, size
+	i.held = p.size
+	if err := i.check(p.push); err != nil {
+		i.end()
+		return Act{Send: frames(Refusal(err))}, errors.Join(errAnswered, err)
+	}
+	i.first, i.rest = p.push.First, p.push.Mutations
 	return Act{Submit: i.next(offsetMillis)}, nil
 }
 
-// check returns the size of a push whose Mutations are the node's, in order.
-func (i *intake) check(p *syncproto.Push) (size int, err error) {
+// check returns nil for a push whose Mutations are the node's, in order.
+func (i *intake) check(p *syncproto.Push) error {
 	for n, raw := range p.Mutations {
 		node, number, err := nameOf(raw)
 		if err != nil {
-			return 0, &crm.Error{Code: syncproto.CodeFrame, Op: "read push", Message: err.Error()}
+			return &crm.Error{Code: syncproto.CodeFrame, Op: "read push", Message: err.Error()}
 		}
 		if seq := p.First + crm.Seq(n); node != i.node || number != seq {
-			return 0, &crm.Error{Code: crm.CodeForbidden, Op: "read push", Item: fmt.Sprintf("edit %d", seq),
+			return &crm.Error{Code: crm.CodeForbidden, Op: "read push", Item: fmt.Sprintf("edit %d", seq),
 				Message: fmt.Sprintf("it bears node %d and number %d; node %d may only send its own edits, in order", node, number, i.node)}
 		}
-		size += len(raw)
 	}
-	return size, nil
+	return nil
 }
 
 // nameOf returns whose Mutation it is, or whose withheld one, and its number.
@@ -79,7 +80,7 @@ func (i *intake) next(offsetMillis int64) *Submission {
 // replied goes on after what became of the last Submission. An unknown outcome
 // must be resolved before.
 func (i *intake) replied(r Reply, err error, offsetMillis int64) (Act, error) {
-	if err != nil || !r.taken() {
+	if err != nil || !r.Taken() {
 		i.end()
 		return i.notTaken(r, err)
 	}
@@ -111,10 +112,29 @@ func (i *intake) end() {
 
 func frames(f ...syncproto.Frame) []syncproto.Frame { return f }
 
-// A backlog bounds the bytes of replicas' Mutations that wait for the log.
+// A backlog bounds the bytes of replicas' Mutations that wait for the log, from
+// their arrival on.
 type backlog struct{ bytes atomic.Int64 }
 
 const maxBacklog = 16 << 20
+
+// An arrival is a push that waits for its turn.
+type arrival struct {
+	push *syncproto.Push // nil: there was no room for it
+	size int             // bytes reserved of the backlog
+}
+
+// arrive reserves room for a push, or lets go of it.
+func (b *backlog) arrive(p *syncproto.Push) arrival {
+	size := 0
+	for _, raw := range p.Mutations {
+		size += len(raw)
+	}
+	if !b.take(size) {
+		return arrival{}
+	}
+	return arrival{p, size}
+}
 
 // take reserves room for n bytes; the caller gives it back with free.
 func (b *backlog) take(n int) bool {

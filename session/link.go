@@ -33,7 +33,8 @@ type Link struct {
 // A line is one connection of a Link. Hellos are answered in the order they were
 // sent, other frames by their id.
 type line struct {
-	ready chan struct{} // closed when conn or err is set
+	ready chan struct{}      // closed when conn or err is set
+	abort context.CancelFunc // ends the dialing
 	conn  *syncproto.Conn
 	err   error         // why there is no connection
 	done  chan struct{} // closed when the connection has ended
@@ -109,17 +110,19 @@ func (k *Link) Knows(ctx context.Context) (uint16, error) {
 	return over.conn.Version(), nil
 }
 
-// Close ends the connection and waits for its goroutine. Calls after it fail.
+// Close ends the connection, or the dialing, and waits for its goroutine. Calls
+// after it fail.
 func (k *Link) Close() {
 	k.mu.Lock()
 	k.closed = true
 	if k.open != nil {
+		k.open.abort()
 		select {
 		case <-k.open.ready:
 			if k.open.conn != nil {
 				k.open.conn.Close()
 			}
-		default: // still dialing: tend sees closed
+		default: // tend sees closed
 		}
 	}
 	k.mu.Unlock()
@@ -174,8 +177,10 @@ func (k *Link) get(ctx context.Context) (*line, error) {
 	l := k.open
 	if l == nil {
 		l = &line{ready: make(chan struct{}), done: make(chan struct{}), calls: map[uint64]chan syncproto.Frame{}}
+		var dialing context.Context
+		dialing, l.abort = context.WithCancel(ctx)
 		k.open = l
-		k.readers.Go(func() { k.tend(ctx, l) })
+		k.readers.Go(func() { k.tend(dialing, l) })
 	}
 	k.mu.Unlock()
 	select {
@@ -192,6 +197,7 @@ func (k *Link) tend(ctx context.Context, l *line) {
 	defer close(l.done)
 	defer k.forget(l)
 	conn, err := k.Dial(ctx)
+	l.abort()
 	k.mu.Lock()
 	if err == nil && k.closed {
 		err = errors.Join(net.ErrClosed, conn.Close())

@@ -43,3 +43,28 @@ func TestLink_ClosedOrUnreachableNothingWasChanged(t *testing.T) {
 		t.Errorf("closed: %v", err)
 	}
 }
+
+// A relay that loses its session closes its link: a node above that does not even
+// answer must not keep it from going elsewhere.
+func TestLink_CloseDoesNotWaitForADial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &Link{Name: "node-9", Logger: slog.New(slog.DiscardHandler), Dial: func(ctx context.Context) (*syncproto.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		failed := make(chan error)
+		go func() {
+			_, err := k.Ask(t.Context(), syncproto.AskLeader)
+			failed <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		k.Close()
+		if err := <-failed; errors.Is(err, ErrUnknown) || !Transient(err) {
+			t.Errorf("the call: %v", err)
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("closing took %v", took)
+		}
+	})
+}

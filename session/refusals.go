@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"os"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/syncproto"
@@ -13,6 +14,16 @@ func (s *Server) count(err error) error {
 		s.cfg.Observe.Refused(e.Code)
 	}
 	return err
+}
+
+// countSilence tells the Observer why there is no first frame, unless the peer
+// just hung up.
+func (s *Server) countSilence(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.cfg.Observe.Refused(crm.CodeTimeout)
+		return
+	}
+	_ = s.count(err)
 }
 
 // countAnswer tells the Observer if a Hello was answered with a refusal.

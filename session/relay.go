@@ -88,13 +88,13 @@ func (s *Server) relays(st Standing, h *syncproto.Hello, w *syncproto.Welcome) e
 	return st.servedBy(s.cfg.Relay)
 }
 
-// age is how long ago the head was known to be the masters', for a frame of
-// versionRelays.
+// age is how long ago the head was known to be the leader's, for a frame of
+// versionRelays; the highest if nobody knows.
 func (s *Server) age() uint32 {
-	if s.cfg.Relay == 0 {
+	if s.cfg.Age == nil {
 		return 0
 	}
-	return uint32(min(max(s.cfg.Age().Milliseconds(), 1), math.MaxUint32))
+	return uint32(min(s.cfg.Age().Milliseconds(), math.MaxUint32))
 }
 
 // servable ends a relay's feed that cannot go on: the relay's own base was begun
@@ -117,35 +117,35 @@ type behalf struct {
 	id  auth.Identity // the relay's
 }
 
-// may judges whether the relay may speak for the node. The error has code
+// MaySpeak judges whether a relay may speak for a node. The error has code
 // forbidden or removed, or stale if this node may not know the other one yet.
-func (b behalf) may(n crm.NodeID) error {
-	s, err := b.srv.Standing(crm.NodeID(b.id.Node))
+func (s *Server) MaySpeak(relay auth.Identity, n crm.NodeID) error {
+	st, err := s.Standing(crm.NodeID(relay.Node))
 	if err == nil {
-		err = s.Belongs(b.id)
+		err = st.Belongs(relay)
 	}
 	if err != nil {
 		return err
 	}
 	item := fmt.Sprintf("node %d", n)
-	switch _, listed := s.Roster.Nodes[n]; {
+	switch _, listed := st.Roster.Nodes[n]; {
 	case !listed:
 		return &crm.Error{Code: crm.CodeStale, Op: "speak for a node", Item: item, Message: "it is not known here yet"}
-	case !s.Roster.Serves(s.Facts.Node, n):
-		return &crm.Error{Code: crm.CodeForbidden, Op: "speak for a node", Item: item, Message: fmt.Sprintf("node %d is no relay that holds all its territories", b.id.Node)}
+	case !st.Roster.Serves(st.Facts.Node, n):
+		return &crm.Error{Code: crm.CodeForbidden, Op: "speak for a node", Item: item, Message: fmt.Sprintf("node %d is no relay that holds all its territories", relay.Node)}
 	}
 	return nil
 }
 
 func (b behalf) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, error) {
-	if err := b.may(h.Node); err != nil {
+	if err := b.srv.MaySpeak(b.id, h.Node); err != nil {
 		return nil, err
 	}
 	return b.Upstream.Greet(ctx, h)
 }
 
 func (b behalf) Submit(ctx context.Context, s Submission) (Reply, error) {
-	if err := b.may(s.Node); err != nil {
+	if err := b.srv.MaySpeak(b.id, s.Node); err != nil {
 		return Reply{}, err
 	}
 	return b.Upstream.Submit(ctx, s)
@@ -163,5 +163,5 @@ func (s *Server) ServeRelay(ctx context.Context, conn *syncproto.Conn, id auth.I
 		conn.Send(Refusal(err)) // whether it hears is its affair
 		return err
 	}
-	return s.serveLink(ctx, conn, b, b.may)
+	return s.serveLink(ctx, conn, b, func(n crm.NodeID) error { return s.MaySpeak(id, n) })
 }

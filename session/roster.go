@@ -14,9 +14,10 @@ import (
 // A Roster is who the decided records say belongs to the cluster. It does not
 // change once made.
 type Roster struct {
-	Rev   crm.Rev
-	Nodes map[crm.NodeID]NodeFacts
-	Sites map[string]SiteFacts // by name
+	Timeline uint64
+	Rev      crm.Rev
+	Nodes    map[crm.NodeID]NodeFacts
+	Sites    map[string]SiteFacts // by name
 }
 
 // NodeFacts is a node's record.
@@ -54,7 +55,7 @@ type Grant struct {
 type Rosters struct {
 	mu      sync.Mutex // protects the rest
 	newest  *Roster
-	checked crm.Rev // newest still holds here
+	checked crm.Rev // newest still holds here, in its timeline
 }
 
 // At returns the roster at the transaction's Rev.
@@ -63,10 +64,14 @@ func (c *Rosters) At(tx *store.Tx) (*Roster, error) {
 	if err != nil {
 		return nil, err
 	}
+	timeline, err := tx.Timeline()
+	if err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	known, checked := c.newest, c.checked
 	c.mu.Unlock()
-	if known != nil && known.Rev <= rev {
+	if known != nil && known.Timeline == timeline && known.Rev <= rev {
 		same, err := rev <= checked, error(nil)
 		if !same {
 			same, err = unchanged(tx, checked)
@@ -79,7 +84,7 @@ func (c *Rosters) At(tx *store.Tx) (*Roster, error) {
 			return known, nil
 		}
 	}
-	r, err := readRoster(tx, rev)
+	r, err := readRoster(tx, timeline, rev)
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +92,11 @@ func (c *Rosters) At(tx *store.Tx) (*Roster, error) {
 	return r, nil
 }
 
-// keep notes that r holds at rev, unless a newer one is known.
+// keep notes that r holds at rev, unless a newer one of its timeline is known.
 func (c *Rosters) keep(r *Roster, rev crm.Rev) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.newest == nil || c.checked < rev {
+	if c.newest == nil || c.newest.Timeline != r.Timeline || c.checked < rev {
 		c.newest, c.checked = r, rev
 	}
 }
@@ -111,8 +116,8 @@ func unchanged(tx *store.Tx, since crm.Rev) (bool, error) {
 	return true, nil
 }
 
-func readRoster(tx *store.Tx, rev crm.Rev) (*Roster, error) {
-	r := &Roster{Rev: rev, Nodes: map[crm.NodeID]NodeFacts{}, Sites: map[string]SiteFacts{}}
+func readRoster(tx *store.Tx, timeline uint64, rev crm.Rev) (*Roster, error) {
+	r := &Roster{Timeline: timeline, Rev: rev, Nodes: map[crm.NodeID]NodeFacts{}, Sites: map[string]SiteFacts{}}
 	for rec, err := range tx.Scan(crm.EntityNode) {
 		if err != nil {
 			return nil, err

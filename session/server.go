@@ -25,7 +25,7 @@ type Config struct {
 	Relay    crm.NodeID // this node, if it is a relay; 0: it is a master
 	Upstream Upstream
 	Ready    func() error         // of a relay: why nobody can be served now
-	Age      func() time.Duration // of a relay: how long ago Head was known to be the masters'
+	Age      func() time.Duration // how long ago Head was known to be the leader's: 0 at the leader, a millisecond at least elsewhere; nil: this node leads
 
 	Head          func() crm.Rev                        // the last Rev committed to DB
 	Changed       func() <-chan struct{}                // closed at the next commit; got before looking at Head
@@ -93,8 +93,10 @@ type Server struct {
 	knocks  knocks
 	slots   slots
 
-	mu     sync.Mutex // protects byNode
+	mu     sync.Mutex // protects what follows
 	byNode map[crm.NodeID]*session
+	ends   int   // calls of EndAll
+	why    error // of the last
 }
 
 // New returns a Server. It starts nothing.
@@ -114,6 +116,18 @@ func (s *Server) Rosters() *Rosters { return &s.rosters }
 func (s *Server) Standing(n crm.NodeID) (st Standing, err error) {
 	err = s.cfg.DB.View(func(tx *store.Tx) (err error) {
 		st, err = s.rosters.Standing(tx, n)
+		return err
+	})
+	return st, err
+}
+
+// StandingOf reads where a node stands, for a Welcome of the disk that says Hello.
+func (s *Server) StandingOf(h *syncproto.Hello) (st Standing, err error) {
+	err = s.cfg.DB.View(func(tx *store.Tx) (err error) {
+		if st, err = s.rosters.Standing(tx, h.Node); err != nil {
+			return err
+		}
+		st.Trail, err = trail(tx, st, h)
 		return err
 	})
 	return st, err
@@ -310,13 +324,21 @@ func (s *Server) leave(c *session) {
 	}
 }
 
-// EndAll ends every session: what the store holds is not what was sent any more.
+// EndAll ends every session and Talk: what the store holds is not what was sent any more.
 func (s *Server) EndAll(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ends, s.why = s.ends+1, why
 	for _, k := range s.byNode {
 		k.end(why)
 	}
+}
+
+// ended returns how often all sessions were ended, and why the last time.
+func (s *Server) ended() (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ends, s.why
 }
 
 // A Status is how a session is.

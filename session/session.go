@@ -38,7 +38,7 @@ type session struct {
 	out   outflow // of feed
 	vigil vigil   // of watch
 
-	pushes  chan *syncproto.Push
+	pushes  chan arrival
 	beats   chan *syncproto.Heartbeat // questions to answer; those over its capacity go unanswered
 	repairs chan *syncproto.Repair    // holds the newest that the feed has not seen
 	sending atomic.Bool               // a Batch is on its way out
@@ -59,7 +59,8 @@ func (s *Server) Serve(ctx context.Context, c net.Conn, conn *syncproto.Conn, id
 	}
 	first, err := ReceiveFirst(c, conn)
 	if err != nil {
-		log.Debug("a replica said nothing", "node", id.Node, "error", s.count(err))
+		s.countSilence(err)
+		log.Debug("a replica said nothing", "node", id.Node, "error", err)
 		return
 	}
 	h, ok := first.(*syncproto.Hello)
@@ -103,7 +104,7 @@ func (s *Server) newSession(conn *syncproto.Conn, h *syncproto.Hello, w *syncpro
 	now := s.cfg.Now()
 	return &session{srv: s, conn: conn, node: h.Node, site: id.Site, since: now,
 		in: intake{srv: s, node: h.Node, incarnation: w.Incarnation}, out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now),
-		pushes: make(chan *syncproto.Push, maxPushes), beats: make(chan *syncproto.Heartbeat, maxBeats), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
+		pushes: make(chan arrival, maxPushes), beats: make(chan *syncproto.Heartbeat, maxBeats), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
 }
 
 // run owns the session's goroutines and returns why it ended.
@@ -120,6 +121,9 @@ func (k *session) run(ctx context.Context) error {
 		wg.Go(func() { k.end(loop(ctx)) })
 	}
 	wg.Wait()
+	for len(k.pushes) > 0 {
+		k.srv.backlog.free((<-k.pushes).size)
+	}
 	return context.Cause(ctx)
 }
 
@@ -138,9 +142,11 @@ func (k *session) receive(ctx context.Context) error {
 		k.note(func(p *progress) { p.heard = now })
 		switch f := f.(type) {
 		case *syncproto.Push:
+			p := k.srv.backlog.arrive(f)
 			select {
-			case k.pushes <- f:
+			case k.pushes <- p:
 			case <-ctx.Done():
+				k.srv.backlog.free(p.size)
 			}
 		case *syncproto.Applied:
 			k.report(f, now)
@@ -185,6 +191,7 @@ func (k *session) beat(f *syncproto.Heartbeat, now time.Time) {
 	select {
 	case k.beats <- f:
 	default:
+		k.srv.cfg.Observe.Refused(crm.CodeUnavailable)
 	}
 }
 
@@ -343,7 +350,7 @@ func (k *session) push(ctx context.Context) error {
 
 // take submits one push and says what became of it. After an error the session
 // ends.
-func (k *session) take(ctx context.Context, p *syncproto.Push) error {
+func (k *session) take(ctx context.Context, p arrival) error {
 	act, err := k.in.begin(p, k.offset())
 	for {
 		for _, f := range act.Send {

@@ -28,6 +28,7 @@ type Standing struct {
 	State    store.NodeState
 	Admitted bool // State is set
 	Roster   *Roster
+	Trail    []crm.ChainHash // for the Welcome of the disk that was asked for
 }
 
 // Standing reads where a node stands at the transaction's Rev.
@@ -125,12 +126,13 @@ func (s Standing) Judge(h *syncproto.Hello) Judgement {
 }
 
 // JudgeAlone is Judge by what may not be the newest state, while nobody leads.
-// Its error has code no_leader if only a leader can tell.
+// Its error has code no_leader if only a leader can tell, also which of two
+// timelines the masters are in: nobody is taken back to one that they have left.
 func (s Standing) JudgeAlone(h *syncproto.Hello) (syncproto.Frame, error) {
 	if f := s.outcast(h); f != nil {
 		return f, nil
 	}
-	if s.mustAdmit(h) != "" || s.forked(h) {
+	if s.mustAdmit(h) != "" || s.forked(h) || s.elsewhere(h) {
 		return nil, NoLeader("admit the node")
 	}
 	return s.Welcome(), nil
@@ -181,6 +183,11 @@ func (s Standing) forked(h *syncproto.Hello) bool {
 	return h.Incarnation == s.State.Incarnation && h.NextSeq-1 == s.State.LastSeq && h.Chain != s.State.LastHash
 }
 
+// elsewhere reports whether the replica holds something of another timeline.
+func (s Standing) elsewhere(h *syncproto.Hello) bool {
+	return h.Timeline != s.Timeline && (h.Cursor > 0 || h.Staged > 0)
+}
+
 // Cursor is the replica's Cursor in the masters' timeline.
 func (s Standing) Cursor(h *syncproto.Hello) crm.Rev {
 	if h.Timeline != s.Timeline {
@@ -194,7 +201,7 @@ func (s Standing) Cursor(h *syncproto.Hello) crm.Rev {
 // the version to what the node speaks.
 func (s Standing) Welcome() *syncproto.Welcome {
 	w := &syncproto.Welcome{Proto: s.Level, Timeline: s.Timeline, Incarnation: s.State.Incarnation,
-		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head, Backup: s.Backup.Rev}
+		LastSeq: s.State.LastSeq, LastHash: s.State.LastHash, Head: s.Head, Backup: s.Backup.Rev, Trail: s.Trail}
 	for _, f := range s.Lineage.Forks {
 		w.Lineage = append(w.Lineage, syncproto.Fork(f))
 	}
@@ -204,10 +211,16 @@ func (s Standing) Welcome() *syncproto.Welcome {
 // versionTimelines is the version from which on a Welcome carries the lineage.
 const versionTimelines = 2
 
+// versionTrail is the version from which on a Welcome says where histories part.
+const versionTrail = 3
+
 // lowered makes w one of a version that is not above its own.
 func lowered(w *syncproto.Welcome, version uint16) *syncproto.Welcome {
 	if w.Proto = version; version < versionTimelines {
 		w.Lineage = nil
+	}
+	if version < versionTrail {
+		w.Trail = nil
 	}
 	return w
 }

@@ -21,11 +21,12 @@ type Talk struct {
 	in      intake
 	out     outflow
 	vigil   vigil
-	waiting []*syncproto.Push      // behind the push under way
+	waiting []arrival              // behind the push under way
 	beats   []*syncproto.Heartbeat // questions to answer
 	sub     *Submission            // submitted, and not replied to
 	again   time.Time              // when sub is to be submitted once more; zero: it is on its way
 	count   int64                  // frames heard
+	ends    int                    // of the Server's sessions, before this one began
 }
 
 // An Act is what a Talk wants done, in this order.
@@ -43,7 +44,8 @@ const retryAfter = 250 * time.Millisecond
 // the Welcome.
 func (s *Server) NewTalk(h *syncproto.Hello, w *syncproto.Welcome, id auth.Identity) *Talk {
 	now := s.cfg.Now()
-	return &Talk{srv: s, site: id.Site, progress: newProgress(h, w, now), in: intake{srv: s, node: h.Node, incarnation: w.Incarnation},
+	ends, _ := s.ended()
+	return &Talk{srv: s, ends: ends, site: id.Site, progress: newProgress(h, w, now), in: intake{srv: s, node: h.Node, incarnation: w.Incarnation},
 		out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now)}
 }
 
@@ -56,9 +58,10 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 	switch f := f.(type) {
 	case *syncproto.Push:
 		if len(t.waiting) == maxPushes {
+			t.srv.cfg.Observe.Refused(crm.CodeUnavailable)
 			return Act{Send: frames(t.srv.Busy(errPushes))}, nil
 		}
-		t.waiting = append(t.waiting, f)
+		t.waiting = append(t.waiting, t.srv.backlog.arrive(f))
 		return t.push(Act{})
 	case *syncproto.Applied:
 		t.report(f)
@@ -71,6 +74,8 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 		f.T2 = now.UnixMilli()
 		if len(t.beats) < maxBeats {
 			t.beats = append(t.beats, f)
+		} else {
+			t.srv.cfg.Observe.Refused(crm.CodeUnavailable)
 		}
 	case *syncproto.Repair:
 		t.out.heard(f)
@@ -120,10 +125,13 @@ func (t *Talk) Answered(q *syncproto.Ask, a *syncproto.Answer, err error) syncpr
 }
 
 // Due returns what is to be done now: answers, a question, one batch, a
-// Submission once more. Ask it after the head has changed, and at Next. The error
-// is as Hear's.
+// Submission once more. Ask it after the head has changed, after [Server.EndAll],
+// and at Next. The error is as Hear's.
 func (t *Talk) Due() (Act, error) {
 	now := t.srv.cfg.Now()
+	if n, why := t.srv.ended(); n != t.ends {
+		return Act{}, why
+	}
 	if err := t.vigil.look(now, t.count, 0, false); err != nil {
 		return Act{}, err
 	}
@@ -150,7 +158,7 @@ func (t *Talk) Due() (Act, error) {
 // Next is the latest time to ask for what is due: the present if something is.
 func (t *Talk) Next() time.Time {
 	now := t.srv.cfg.Now()
-	if len(t.beats) > 0 {
+	if n, _ := t.srv.ended(); len(t.beats) > 0 || n != t.ends {
 		return now
 	}
 	next := t.out.next(now)
@@ -163,7 +171,13 @@ func (t *Talk) Next() time.Time {
 }
 
 // End gives back what the Talk holds.
-func (t *Talk) End() { t.in.end() }
+func (t *Talk) End() {
+	t.in.end()
+	for _, p := range t.waiting {
+		t.srv.backlog.free(p.size)
+	}
+	t.waiting = nil
+}
 
 // Sent returns the Rev up to which the replica was sent everything.
 func (t *Talk) Sent() crm.Rev { return t.out.feed.Cursor() }

@@ -37,6 +37,7 @@ type world struct {
 	id    auth.Identity // of the branch
 
 	dir     string // of the branch
+	config  replica.Config
 	branch  *replica.Replica
 	up      *replica.Talk
 	down    *session.Talk
@@ -56,11 +57,14 @@ const (
 
 var branchID = auth.Identity{Cluster: "c1", Role: auth.RoleReplica, Site: "lisbon", Node: uint32(branchNode)}
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldOn(t, nil) }
+
+// newWorldOn has the master's file on a disk.
+func newWorldOn(t testing.TB, disk *store.Disk) *world {
 	t.Helper()
 	w := &world{t: t, clock: time.UnixMilli(1_700_000_000_000).UTC(), rand: rand.NewChaCha8([32]byte{1}), id: branchID, trace: sha256.New(), refused: map[crm.Code]int{}}
 	var err error
-	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true}, Now: w.now}); err != nil {
+	if w.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(t.TempDir(), "master.db"), Store: store.Options{NoSync: true, Disk: disk}, Now: w.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.fsm.Close() })
@@ -79,9 +83,9 @@ func newWorld(t testing.TB) *world {
 	w.office(site)
 	w.office(w.create(crm.EntityNode, crm.NodeSite, crm.TextValue("lisbon"), crm.NodeRole, crm.ChoiceValue("replica"), crm.NodeStatus, crm.ChoiceValue("active")))
 	w.dir = t.TempDir()
-	w.branch, err = replica.Open(replica.Config{Dir: w.dir, ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
-		Masters: func() []string { return nil }, Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("there is no line") }})
-	if err != nil {
+	w.config = replica.Config{Dir: w.dir, ID: replica.ID{Cluster: "c1", Site: "lisbon", Node: branchNode}, Store: store.Options{NoSync: true}, Now: w.now, Rand: w.rand,
+		Masters: func() []string { return nil }, Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("there is no line") }}
+	if w.branch, err = replica.Open(w.config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.branch.Close() })
@@ -171,7 +175,7 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 	if err := w.srv.Check(h, w.id); err != nil {
 		return session.Refusal(err)
 	}
-	s, err := w.srv.Standing(h.Node)
+	s, err := w.srv.StandingOf(h)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -181,7 +185,7 @@ func (w *world) judge(h *syncproto.Hello) syncproto.Frame {
 	}
 	if j.Admit != "" {
 		w.admit(h.Node, j.Admit)
-		if s, err = w.srv.Standing(h.Node); err != nil {
+		if s, err = w.srv.StandingOf(h); err != nil {
 			w.t.Fatal(err)
 		}
 		j.Answer = s.Welcome()

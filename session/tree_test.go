@@ -72,9 +72,7 @@ func newTree(t *testing.T, seed byte) *tree {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.fsm.Close() })
-	w.srv = session.New(session.Config{Cluster: "c1", DB: w.fsm.DB(), Head: w.fsm.Head, Changed: w.fsm.Changed,
-		Leader: func() (crm.NodeID, bool) { return 1, true }, Reported: func(crm.NodeID, crm.Rev, crm.Rev, int64) {},
-		Now: w.now, Jitter: func(bound time.Duration) time.Duration { return bound / 2 }})
+	w.serve()
 	w.apply(master.TimelineEntry{Timeline: 7, Cluster: "c1", Node: 1, ReceivedMillis: w.clock.UnixMilli(), Site: "hq", Sync: "m1:7400"})
 	w.apply(master.ActivateEntry{Level: uint64(syncproto.MaxVersion)})
 	for _, req := range catalog.Requests("setup") {
@@ -111,6 +109,13 @@ func (p *peer) open() {
 	if p.r, err = replica.Open(c); err != nil {
 		p.w.t.Fatal(err)
 	}
+}
+
+// serve begins to serve from the masters' file.
+func (w *tree) serve() {
+	w.srv = session.New(session.Config{Cluster: "c1", DB: w.fsm.DB(), Head: w.fsm.Head, Changed: w.fsm.Changed,
+		Leader: func() (crm.NodeID, bool) { return 1, true }, Reported: func(crm.NodeID, crm.Rev, crm.Rev, int64) {},
+		Now: w.now, Jitter: func(bound time.Duration) time.Duration { return bound / 2 }})
 }
 
 func (w *tree) now() time.Time { return w.clock }
@@ -325,7 +330,7 @@ func (p *peer) do(act session.Act, ended error) error {
 }
 
 // settle lets time pass until nobody has anything to say. Ends of conversations
-// fail the test, but for those that a relay ends itself.
+// fail the test, but for those that a relay ends itself: it is asked once more.
 func (w *tree) settle() {
 	w.t.Helper()
 	for range 200 {
@@ -335,6 +340,9 @@ func (w *tree) settle() {
 			moved = moved || m
 			if err != nil && crm.CodeOf(err) != crm.CodeStale && crm.CodeOf(err) != session.CodeNotServed {
 				w.t.Fatalf("%s: %v", n.name, err)
+			}
+			if crm.CodeOf(err) == crm.CodeStale {
+				_ = w.peers[n.name].connect(w.peers[n.name].above) // it may have nothing to offer
 			}
 		}
 		w.clock = w.clock.Add(100 * time.Millisecond)
@@ -532,6 +540,51 @@ func TestTree_TurnsAway(t *testing.T) {
 	w.must(lisbon.connect(nil))
 	w.settle()
 	w.equal()
+}
+
+// A relay that is being filled says so: half of its records do not tell whom it may
+// serve.
+func TestTree_ARelayThatIsEmpty(t *testing.T) {
+	w := newTree(t, 1)
+	region, lisbon := w.peers["region"], w.peers["lisbon"]
+	region.held = true
+	w.must(region.connect(nil))
+	w.settle()
+	if s := region.r.Status(); !s.Connected || s.Relay.Trouble == "" {
+		t.Errorf("a relay without data: %+v", s.Relay)
+	}
+	if err := lisbon.connect(region); crm.CodeOf(err) != crm.CodeUnavailable {
+		t.Errorf("below it: %v", err)
+	}
+	region.held = false
+	w.settle()
+	if s := region.r.Status(); s.Relay.Trouble != "" {
+		t.Errorf("once it is filled: %+v", s.Relay)
+	}
+	w.must(lisbon.connect(region))
+}
+
+// When a server ends all sessions, the Talks that were begun before say so at once
+// and not before; those begun after go on.
+func TestTree_EndedTalks(t *testing.T) {
+	w := newTree(t, 1)
+	w.chained()
+	faro, why := w.peers["faro"], errors.New("the base begins anew")
+	before := faro.down
+	if next := before.Next(); !next.After(w.clock) {
+		t.Errorf("something is due %v before anything ended", next.Sub(w.clock))
+	}
+	w.peers["porto"].server().EndAll(why)
+	if next := before.Next(); next.After(w.clock) {
+		t.Errorf("the end is due in %v", next.Sub(w.clock))
+	}
+	if act, err := before.Due(); !errors.Is(err, why) || len(act.Send) > 0 {
+		t.Errorf("ended Talk: %v, with %d frames to send", err, len(act.Send))
+	}
+	w.must(faro.connect(w.peers["porto"]))
+	if _, err := faro.down.Due(); err != nil {
+		t.Errorf("a Talk begun after: %v", err)
+	}
 }
 
 // A branch that is below the Rev at which a relay was filled hears of everything

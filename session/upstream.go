@@ -44,8 +44,8 @@ type Reply struct {
 	Fenced   crm.Incarnation // if not 0: the incarnation that the cluster knows
 }
 
-// taken reports whether the leader took every Mutation.
-func (r Reply) taken() bool { return r.Gap == 0 && !r.Fork && r.Fenced == 0 }
+// Taken reports whether the leader took every Mutation.
+func (r Reply) Taken() bool { return r.Gap == 0 && !r.Fork && r.Fenced == 0 }
 
 // Room is how many bytes one log entry has for the Mutations of a Submission, of
 // which each takes RoomHead at most beside its own.

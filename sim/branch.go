@@ -12,6 +12,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/replica"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -30,10 +31,14 @@ type branchNode struct {
 	diskID   DiskID
 	protocol uint16 // the newest version that its program speaks; 0: syncproto.MaxVersion
 	rep      *replica.Replica
+	relay    bool    // it serves others
+	serving  *server // nil: it never did
+	rosters  session.Rosters
 	talk     *replica.Talk // nil between sessions
 	end      *end
+	with     string // the node that it is in session with
 
-	masters  []string // to be tried in this round
+	hosts    []string // to be tried in this round
 	bound    time.Duration
 	attempt  int // counts tries, so that a late answer to an early one is known
 	wakeAt   time.Duration
@@ -58,17 +63,21 @@ func (b *branchNode) start() (err error) {
 	b.talk, b.end, b.looks, b.bound, b.wakeAt, b.tidyAt = nil, nil, nil, backoffMin, 0, 0
 	b.alarmed, b.scrubbed = false, [2][]byte{}
 	b.rep, err = replica.Open(replica.Config{Dir: b.dir, ID: replica.ID{Cluster: cluster, Site: b.site, Node: b.id},
-		Protocol: b.protocol, Dial: noDial, Masters: func() []string { return nil }, Now: b.now, Rand: byteSource{b.w.dice.For("rand " + b.name)},
+		Protocol: b.protocol, Relay: b.relaying(), Dial: noDial, Masters: func() []string { return nil }, Now: b.now, Rand: byteSource{b.w.dice.For("rand " + b.name)},
 		Logger: b.w.logger(b.name), Store: b.options(), BackoffMin: backoffMin, BackoffMax: backoffMax, CompactEvery: 20 * time.Second})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", b.name, err)
 	}
-	b.up = true
+	b.up, b.rosters = true, session.Rosters{}
+	if b.relay {
+		b.open()
+	}
 	b.opened()
 	b.note("starts at %s", b.where())
 	b.connect()
 	b.tidySoon(time.Second)
 	b.after(upTo(b.w.dice.For("scrub "+b.name), scrubPace), b.scrub)
+	b.after(nearerPace, b.nearer)
 	return nil
 }
 
@@ -88,31 +97,32 @@ func (b *branchNode) where() string {
 	return fmt.Sprintf("rev %d, seq %d, decided %d, staged %d", s.Cursor, s.Seq, s.Decided, s.Staged)
 }
 
-// connect begins a round through the masters, in an order of its own.
+// connect begins a round through who may serve the node, in an order of its own:
+// relays first.
 func (b *branchNode) connect() {
-	b.masters = nil
+	b.hosts = b.relaysFor()
 	for i := range b.w.masters {
-		b.masters = append(b.masters, b.w.masters[(i+int(b.id))%len(b.w.masters)].name)
+		b.hosts = append(b.hosts, b.w.masters[(i+int(b.id))%len(b.w.masters)].name)
 	}
 	b.try(nil)
 }
 
-// try dials the next master of the round; after the last one it waits.
+// try dials the next of the round; after the last one it waits.
 func (b *branchNode) try(err error) {
 	b.attempt++
 	if err != nil {
 		b.note("is without a master: %s", crm.CodeOf(err))
 		b.judgeRefusal(err)
 	}
-	if len(b.masters) == 0 || b.refused != "" {
+	if len(b.hosts) == 0 || b.refused != "" {
 		wait := upTo(b.w.dice.For("backoff "+b.name), b.bound)
 		b.bound = min(2*b.bound, backoffMax)
 		b.refused = ""
 		b.after(wait, b.connect)
 		return
 	}
-	to := b.masters[0]
-	b.masters = b.masters[1:]
+	to := b.hosts[0]
+	b.hosts = b.hosts[1:]
 	b.dial(to, true)
 }
 
@@ -180,6 +190,9 @@ func (b *branchNode) introduce(to string, e *end, retry bool) {
 }
 
 func (b *branchNode) greeted(to string, h *syncproto.Hello, f syncproto.Frame, asked time.Time, retry bool) {
+	if w, ok := f.(*syncproto.Welcome); ok && w.LastSeq >= h.NextSeq && len(w.Trail) == 0 {
+		b.w.record.Untold = append(b.w.record.Untold, b.diskID)
+	}
 	talk, err := b.rep.Greeted(h, f, asked)
 	b.held()
 	b.moved()
@@ -195,7 +208,10 @@ func (b *branchNode) greeted(to string, h *syncproto.Hello, f syncproto.Frame, a
 		b.failed("take a welcome", err)
 		b.try(err)
 	default:
-		b.talk, b.bound = talk, backoffMin
+		b.talk, b.with, b.bound = talk, to, backoffMin
+		if b.w.branchOf(b.w.node(to)) != nil {
+			b.w.count("other sessions with a relay")
+		}
 		if talk.Version() != b.end.spoken {
 			b.w.fail("%s speaks version %d after a Welcome of version %d", b.name, talk.Version(), b.end.spoken)
 		}
@@ -284,7 +300,7 @@ func (b *branchNode) leave(err error) {
 	had := b.talk != nil
 	b.hangUp()
 	if had {
-		b.masters = nil
+		b.hosts = nil
 	}
 	b.try(err)
 }
@@ -339,13 +355,19 @@ func (b *branchNode) tidySoon(d time.Duration) {
 // waited for it.
 func (b *branchNode) moved() {
 	b.watch()
+	if b.serving != nil && b.relay {
+		defer b.serving.committed()
+	}
 	s := b.rep.Status()
 	if s.Moving {
 		b.lookAgain()
 		return // the base is not at the Cursor of the timeline that it goes over to
 	}
 	p := Position{At: b.w.agenda.now, Disk: b.diskID, Timeline: s.Timeline, Rev: s.Cursor, Decided: s.Decided, Last: s.Seq, Rebased: b.rebased}
-	if p.Timeline == b.shown.Timeline && p.Rev == b.shown.Rev && p.Decided == b.shown.Decided && p.Last == b.shown.Last && p.Disk == b.shown.Disk && !b.rebased {
+	if timeline, rev := b.base(); rev > 0 {
+		p.Timeline, p.Rev, p.Moving = timeline, rev, timeline != s.Timeline
+	}
+	if p.Timeline == b.shown.Timeline && p.Rev == b.shown.Rev && p.Moving == b.shown.Moving && p.Decided == b.shown.Decided && p.Last == b.shown.Last && p.Disk == b.shown.Disk && !b.rebased {
 		return
 	}
 	if p.Rev != b.shown.Rev || p.Timeline != b.shown.Timeline || p.Disk != b.shown.Disk {
@@ -362,6 +384,22 @@ func (b *branchNode) moved() {
 	b.w.record.Usage.Outbox = max(b.w.record.Usage.Outbox, s.Outbox.Entries)
 	b.w.judge(onPosition)
 	b.lookAgain()
+}
+
+// base returns the state that the base holds: what readers see.
+func (b *branchNode) base() (timeline uint64, rev crm.Rev) {
+	_, base := b.rep.Files()
+	err := base.View(func(tx *store.Tx) (err error) {
+		if rev, err = tx.Rev(); err == nil {
+			timeline, err = tx.Timeline()
+		}
+		return err
+	})
+	if err != nil {
+		b.failed("read where its base stands", err)
+		return 0, 0
+	}
+	return timeline, rev
 }
 
 // digests reads those of all territories that have a record.
@@ -408,8 +446,9 @@ func (b *branchNode) held() map[EditID]bool {
 				if err != nil {
 					return err
 				}
-				if e.Withheld {
-					continue // it was decided, and its record has left
+				if e.Withheld { // it was decided, and its record has left; its number goes on
+					out[b.numbered(e.Seq)] = true
+					continue
 				}
 				m, err := crm.DecodeMutation(e.Bytes)
 				if err != nil {
@@ -425,6 +464,16 @@ func (b *branchNode) held() map[EditID]bool {
 		b.w.fail("%s cannot read its journal: %w", b.name, err)
 	}
 	return out
+}
+
+// numbered returns the edit that goes by a number, 0 if that is not known.
+func (b *branchNode) numbered(s crm.Seq) EditID {
+	for e, seq := range b.seqs {
+		if seq == s && e != 0 {
+			return e
+		}
+	}
+	return 0
 }
 
 func (b *branchNode) path(file string) string { return filepath.Join(b.dir, file) }

@@ -47,7 +47,7 @@ var founded = sync.OnceValues(func() (*model, crm.Mutation) {
 
 func newChronicle() *chronicle {
 	f, next := founded()
-	m := &model{Timeline: newTimeline(7, f.Head(), maps.Values(f.records)), shelf: f.shelf.clone(), nodes: map[crm.NodeID]*modelNode{}}
+	m := &model{Timeline: newTimeline(7, f.Head(), maps.Values(f.records)), shelf: f.shelf.clone(), nodes: map[crm.NodeID]*modelNode{}, edits: map[crm.ChainHash]EditID{}}
 	m.nodes[nodeM1] = newModelNode(1, next.Seq, next.Prev, 0)
 	m.admit(nodeR1, [16]byte{2})
 	m.admit(nodeR2, [16]byte{3})

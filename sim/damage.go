@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -21,7 +22,8 @@ type Damage struct {
 	Territory crm.TerritoryID
 	Rev       crm.Rev       // that last set the record
 	Mended    time.Duration // when the base held again what was decided; 0: never
-	Anew      bool          // by what was decided since, or with a base fetched anew
+	Base      crm.Rev       // of the base at that time
+	Anew      bool          // by what was decided since, with a territory granted since, or with a base fetched anew
 }
 
 // An Alarm is something that a replica's status shows to those who watch it.
@@ -86,7 +88,7 @@ func (w *world) damage(words []string, do func(*branchNode, *crm.Record) error) 
 		if err != nil || r == nil {
 			return nil // it is not there, or damaged already
 		}
-		d := &Damage{At: w.agenda.now, Disk: b.diskID, Record: keyOf(r), Territory: r.Territory, Rev: r.Stamp.Rev}
+		d := &Damage{At: w.agenda.now, Disk: b.diskID, Record: keyOf(r), Territory: r.Territory, Rev: r.Stamp.Rev, Base: b.rep.Status().Cursor}
 		if err := do(b, r); crm.CodeOf(err) == crm.CodeDiskFull {
 			return nil
 		} else if err != nil {
@@ -193,7 +195,12 @@ func (b *branchNode) mended(d *Damage) (same bool) {
 		if r != nil && r.Deleted {
 			r = nil
 		}
-		d.Anew = want == nil || want.Stamp.Rev > d.Rev || b.anew > d.At
+		ros, err := b.rosters.At(tx)
+		if err != nil {
+			return err
+		}
+		granted := slices.ContainsFunc(ros.Sites[b.site].Grants, func(g session.Grant) bool { return g.Territory == d.Territory && g.Rev > d.Base })
+		d.Anew = want == nil || want.Stamp.Rev > d.Rev || granted || b.anew > d.At
 		same = (r == nil) == (want == nil) && (r == nil || bytes.Equal(crm.AppendRecord(nil, r), crm.AppendRecord(nil, want))) &&
 			(!held(d.Territory) || digest == t.Digest(d.Territory, rev))
 		return nil

@@ -99,7 +99,7 @@ func (d *desk) askBranch(b *branchNode, v wish) {
 		return
 	}
 	e.Acked, e.Seq, b.seqs[e.ID] = true, receipt.Seq, receipt.Seq
-	d.mark = crm.Mark{Timeline: b.rep.Status().Timeline, Rev: b.rep.Status().Cursor, Node: b.id, Seq: receipt.Seq}
+	d.mark = crm.Mark{Timeline: b.shown.Timeline, Rev: b.shown.Rev, Node: b.id, Seq: receipt.Seq}
 	d.numbers(b, e)
 	d.w.acked++
 	b.note("takes edit %d as %d", e.ID, e.Seq)

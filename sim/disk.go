@@ -44,8 +44,10 @@ type ambush struct {
 type disk struct {
 	n      *node
 	rand   *rand.Rand
-	dead   bool // the power has failed: nothing more happens until it is back
-	full   bool // no room for anything
+	dead   bool   // the power has failed: nothing more happens until it is back
+	full   bool   // no room for anything
+	fails  string // the file whose next sync fails: journal.db; "": none does
+	broken bool   // one has failed: the file takes no more writes until it is opened again
 	stall  time.Duration
 	ambush *ambush
 	ops    int // commits and exchanges so far
@@ -89,6 +91,11 @@ func (d *disk) before(op store.DiskOp, path string) error {
 
 // sync stands for fsync: what is there is durable.
 func (d *disk) sync(path string) error {
+	if !d.dead && d.fails != "" && d.fails == filepath.Base(path) {
+		d.fails, d.broken = "", true
+		d.n.note("has a sync of %s fail", filepath.Base(path))
+		return syscall.EIO
+	}
 	a := d.ambush
 	if d.dead || a == nil || !a.here {
 		return nil
@@ -130,7 +137,7 @@ func (d *disk) die(why string, kill bool) {
 // closed, and takes the disk up again.
 func (d *disk) restore() error {
 	a := d.ambush
-	d.dead, d.stall, d.ambush = false, 0, nil
+	d.dead, d.stall, d.ambush, d.fails, d.broken = false, 0, nil, "", false
 	switch {
 	case a == nil || !a.here:
 		return nil

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/crm/catalog"
 	"github.com/tradepost-crm/tradepost/master"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
@@ -92,7 +95,7 @@ func (w *world) lossy(words []string) error {
 	})
 }
 
-// replay has a master hear once more a push that it has heard in the same
+// replay has whoever serves a branch hear once more a push that it has heard in the same
 // conversation.
 func (w *world) replay(words []string) error {
 	n, err := strconv.Atoi(words[1])
@@ -100,8 +103,8 @@ func (w *world) replay(words []string) error {
 		return err
 	}
 	return onBranch(func(b *branchNode) error {
-		for _, m := range w.masters {
-			s := m.served[b.id]
+		for _, v := range w.servers() {
+			s := v.served[b.id]
 			if s == nil || len(s.pushes) == 0 {
 				continue
 			}
@@ -109,7 +112,7 @@ func (w *world) replay(words []string) error {
 			if err != nil {
 				return err
 			}
-			m.resume(m.life, func() { s.hear(f) })
+			v.resume(v.life, func() { s.hear(f) })
 		}
 		return nil
 	})(w, words)
@@ -187,6 +190,15 @@ func (w *world) trap(words []string) error {
 	})(w, words)
 }
 
+// eio has the next sync of a replica's file fail. What was written then is in the
+// file, and nobody may rely on it; the node has to be started again.
+func (w *world) eio(words []string) error {
+	return onBranch(func(b *branchNode) error {
+		b.disk.fails = words[1]
+		return nil
+	})(w, words)
+}
+
 func (b *branchNode) copyDir() string { return b.dir + ".copy" }
 
 // copy keeps a copy of the node's files, as a backup of its disk would.
@@ -231,7 +243,7 @@ func (b *branchNode) clone() error {
 			copies++
 		}
 	}
-	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol}
+	c := &branchNode{node: w.newNode(fmt.Sprintf("%s-%d", b.name, copies), b.id, b.site, b.role), diskID: DiskID{Node: b.id, Copy: copies}, protocol: b.protocol, relay: b.relay, seqs: maps.Clone(b.seqs)}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -305,7 +317,7 @@ func (w *world) backup(words []string) error {
 		if err != nil {
 			w.fail("back up %s: %w", m.name, err)
 		}
-		w.backedUp = m.fsm.Applied()
+		w.backedUp, w.backedAt = m.fsm.Applied(), w.agenda.now
 	})(w, words)
 }
 
@@ -322,8 +334,9 @@ func (w *world) rewind([]string) error {
 	}
 	id := w.record.Newest().ID + 1
 	w.forks = append(w.forks, fork{w.backedUp, id})
+	edits := w.model.edits
 	w.model = w.modelAt(w.backedUp)
-	w.model.At = w.agenda.now
+	w.model.At, w.model.edits = w.agenda.now, edits
 	w.record.Timelines = append(w.record.Timelines, w.model.Timeline)
 	w.ledger.entries = slices.Clip(w.ledger.entries[:w.backedUp])
 	w.ledger.leader, w.ledger.stuck = nil, nil
@@ -337,7 +350,12 @@ func (w *world) rewind([]string) error {
 			return err
 		}
 	}
-	w.known, w.backedUp = w.model.Head(), 0
+	for i := range w.record.Refusals {
+		if r := &w.record.Refusals[i]; r.At >= w.backedAt && r.Lifted == 0 {
+			r.Lifted = w.agenda.now // the masters do not know of it any more
+		}
+	}
+	w.known, w.backedUp, w.level = w.model.Head(), 0, w.model.level
 	w.tendLevel()
 	return nil
 }
@@ -349,7 +367,7 @@ type fork struct {
 }
 
 // restore puts a backup in place of the master's file, in a new timeline with the
-// lineage.
+// lineage, at the newest level, as master.Restoration does.
 func (m *masterNode) restore(backup string, l crm.Lineage, applied uint64) error {
 	path := filepath.Join(m.dir, "master.db")
 	if err := copyFile(backup, path); err != nil {
@@ -359,7 +377,9 @@ func (m *masterNode) restore(backup string, l crm.Lineage, applied uint64) error
 	if err != nil {
 		return err
 	}
-	if err := db.Update(func(tx *store.Tx) error { return tx.SetLineage(l) }); err != nil {
+	if err := db.Update(func(tx *store.Tx) error {
+		return errors.Join(tx.SetLineage(l), session.RaiseLevel(tx, syncproto.MaxVersion))
+	}); err != nil {
 		return err
 	}
 	if err := db.Close(); err != nil {

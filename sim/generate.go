@@ -19,11 +19,12 @@ type Size struct {
 	Faults   int
 	Looks    int
 	Length   time.Duration // over which all of it is spread
-	Restores bool          // masters may be restored from a backup
+	Relays   int           // in one of so many Scripts a branch serves others; 0: in none
+	Restores int           // in one of so many the masters are restored from a backup; 0: in none
 }
 
 // DefaultSize is what a history is worth something from.
-var DefaultSize = Size{Masters: 3, Replicas: 5, Edits: 300, Faults: 20, Looks: 40, Length: 4 * time.Minute}
+var DefaultSize = Size{Masters: 3, Replicas: 5, Edits: 300, Faults: 20, Looks: 40, Length: 4 * time.Minute, Relays: 4, Restores: 5}
 
 // Generate makes a Script from a seed: bursts of edits at all branches and at
 // head office, on few enough records that they meet, readers who look in
@@ -38,7 +39,9 @@ func Generate(seed uint64, size Size) *Script {
 		g.made("contact/c"+n, "account/a"+n)
 		g.made("opportunity/o"+n, "account/a"+n)
 	}
+	g.restored = oneIn(g.dice.For("restored"), size.Restores)
 	g.versions()
+	g.relays()
 	g.edits()
 	g.looks()
 	g.faults()
@@ -55,6 +58,9 @@ type generator struct {
 	lives   map[string]string   // record → account, and account → territory, as far as edits are decided as asked
 	edit    int
 	fields  int
+	relay   string // the branch that serves others; "": none does
+
+	restored bool // the masters are restored: no branch runs an old program, which could not say what it has purged
 }
 
 func (g *generator) made(name, home string) {
@@ -101,13 +107,33 @@ func (g *generator) versions() {
 		level++
 		g.add(upTo(r, g.size.Length), "activate %d", level)
 	}
-	if r.IntN(4) == 0 {
+	if r.IntN(4) == 0 && !g.restored {
 		a, old := g.replica(r), 1+r.IntN(newest-1)
 		g.add(0, "release %s %d", a, old)
 		if r.IntN(3) > 0 {
 			g.add(upTo(r, g.size.Length), "release %s %d", a, newest)
 		}
 	}
+}
+
+// oneIn reports whether this is the one of n; of 0 none is.
+func oneIn(r *rand.Rand, n int) bool { return n > 0 && r.IntN(n) == 0 }
+
+// relays puts down, in some Scripts, that a branch becomes a relay: it is granted
+// what two others hold, and the masters come to speak the version of relays.
+func (g *generator) relays() {
+	r := g.dice.For("relays")
+	if g.size.Replicas < 3 || !oneIn(r, g.size.Relays) {
+		return
+	}
+	branches := r.Perm(g.size.Replicas)
+	g.relay = replicaName(branches[0])
+	for _, t := range append(slices.Clone(regions), replicaName(branches[1]), replicaName(branches[2])) {
+		g.edit++
+		g.add(time.Second+upTo(r, 2*time.Second), "edit %s %d grant %s %s", headOffice, g.edit, g.relay, t)
+	}
+	g.add(upTo(r, g.size.Length/4), "activate %d", int(syncproto.MaxVersion))
+	g.add(4*time.Second+upTo(r, g.size.Length/8), "relay %s", g.relay)
 }
 
 // add puts a step down. Milliseconds are as fine as a Script is.

@@ -14,7 +14,7 @@ func (g *generator) faults() {
 		g.fault(r, at)
 	}
 	g.rare(g.dice.For("rare faults"))
-	if g.size.Restores {
+	if g.restored {
 		g.restore(g.dice.For("restores"))
 	}
 }
@@ -27,9 +27,18 @@ func (g *generator) node(r *rand.Rand) string {
 	return g.replica(r)
 }
 
+// above is a node that others are in session with.
+func (g *generator) above(r *rand.Rand) string {
+	m := g.master(r)
+	if g.relay != "" && r.IntN(3) == 0 {
+		return g.relay
+	}
+	return m
+}
+
 func (g *generator) fault(r *rand.Rand, at time.Duration) {
 	end := at + upTo(r, 40*time.Second)
-	switch a, m, n := g.replica(r), g.master(r), g.node(r); r.IntN(22) {
+	switch a, m, n := g.replica(r), g.above(r), g.node(r); r.IntN(22) {
 	case 0:
 		g.add(at, "cut %s %s", a, m)
 		g.add(end, "mend %s %s", a, m)
@@ -117,9 +126,20 @@ func (g *generator) rare(r *rand.Rand) {
 	case 2:
 		g.add(at, "lose %s", a)
 	case 3, 6:
+		kinds := []string{"flip", "flip", "tamper", "drop"}
+		if a == g.relay {
+			kinds = kinds[:1]
+		}
 		for range 1 + r.IntN(3) {
-			g.add(at, "%s %s %s", pick(r, []string{"flip", "flip", "tamper", "drop"}), a, g.some(r, pick(r, []string{"account", "contact", "opportunity"})))
+			g.add(at, "%s %s %s", pick(r, kinds), a, g.some(r, pick(r, []string{"account", "contact", "opportunity"})))
 			at += upTo(r, 10*time.Second)
+		}
+	case 5:
+		g.add(at, "eio %s %s", a, pick(r, []string{"journal.db", "base.db"}))
+		if r.IntN(2) == 0 {
+			end := at + upTo(r, 40*time.Second)
+			g.add(end, "kill %s", a)
+			g.add(end+upTo(r, 5*time.Second), "start %s", a)
 		}
 	case 4:
 		if as := g.replica(r); as != a {

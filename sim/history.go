@@ -24,6 +24,7 @@ type History struct {
 	Stocks    []*Stock            // what a node held at an instant
 	Answers   []Answer            // what authors were told in the end
 	Refusals  []Refusal           // nodes that were fenced, frozen or told to leave
+	Untold    []DiskID            // copied or put back, and not told which of their edits the masters have
 	Damages   []*Damage           // done to replicas' bases
 	Alarms    []Alarm             // of replicas
 	Asked     []Asked             // for repairs
@@ -73,9 +74,10 @@ type Mark struct {
 type Position struct {
 	At       time.Duration
 	Disk     DiskID
-	Rebased  bool // the base was emptied since the last one, in order to be filled again
-	Timeline uint64
-	Rev      crm.Rev
+	Rebased  bool    // the base was emptied since the last one, in order to be filled again
+	Timeline uint64  // of what readers see
+	Rev      crm.Rev // of what readers see
+	Moving   bool    // the base is being moved to another timeline; the following are of that one
 	Decided  crm.Seq // own Mutations up to here are decided
 	Last     crm.Seq
 	Digests  map[crm.TerritoryID]store.Digest // of the territories granted; nil: not read
@@ -165,7 +167,7 @@ type Refusal struct {
 	At     time.Duration
 	Disk   DiskID
 	Code   crm.Code      // fenced, frozen, node_removed
-	Lifted time.Duration // when an administrator decided for this disk; 0: never
+	Lifted time.Duration // when an administrator decided for this disk, or the masters lost it with a restore; 0: never
 }
 
 // A Purge is the search of a node's files for values of records that it may not

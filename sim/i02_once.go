@@ -13,32 +13,26 @@ import (
 // Without a second decision an effect could still come twice, by a batch applied
 // again; a digest would tell, and the sum does, independently.
 //
-// Of a node whose disk was copied or put back an edit may be decided twice: what
-// was pending when the copy was made cannot be told from what was made on it
-// (replica/renumber.go), and a repeated edit is seen where a lost one is not.
+// Masters that speak a version before 3 do not say which edits of a disk that was
+// copied or put back they have (replica/renumber.go): there a repeated edit is seen,
+// and a lost one would not be.
 func takesEffectOnce(h *History) error {
-	times, copied := map[EditID]int{}, h.copied()
+	times, untold := map[EditID]int{}, map[crm.NodeID]bool{}
+	for _, d := range h.Untold {
+		untold[d.Node] = true
+	}
 	for t, to := range h.lasting() {
 		for i := range t.Decisions {
 			d := &t.Decisions[i]
 			if d.Rev > to || d.Edit == 0 {
 				continue
 			}
-			if times[d.Edit]++; times[d.Edit] > 1 && !copied[d.Node] {
+			if times[d.Edit]++; times[d.Edit] > 1 && !untold[d.Node] {
 				return fmt.Errorf("edit %d is decided again at rev %d", d.Edit, d.Rev)
 			}
 		}
 	}
 	return each(h.Stocks, func(s *Stock) error { return s.sums(h.Timeline(s.Timeline)) })
-}
-
-// copied returns the nodes that had more than one disk.
-func (h *History) copied() map[crm.NodeID]bool {
-	out := map[crm.NodeID]bool{}
-	for _, o := range h.Openings {
-		out[o.Disk.Node] = out[o.Disk.Node] || o.Disk.Copy > 0 || o.Disk.Reset > 0
-	}
-	return out
 }
 
 // counterField is the field of contacts that edits add to.
@@ -58,6 +52,9 @@ func (s *Stock) sums(t *Timeline) error {
 
 // sumOf adds up what the decided edits did to a counter up to rev.
 func (t *Timeline) sumOf(k store.RecordKey, rev crm.Rev) (sum int64) {
+	if rev < t.Begin && t.parent != nil {
+		return t.parent.sumOf(k, rev)
+	}
 	if r := t.State(k, t.Begin); r != nil {
 		sum = r.Value(counterField).Int()
 	}

@@ -76,10 +76,12 @@ func (h *History) noted(d *Decision) error {
 	return fmt.Errorf("edit %d was %s at rev %d and is not on the attention list", d.Edit, d.Outcome.Kind, d.Rev)
 }
 
-// notes returns the attention records that the decision made.
+// notes returns the attention records that the decision made. Of an edit that its
+// branch has purged nobody knows who made it.
 func (d *Decision) notes() (out []*crm.Record) {
 	for _, r := range d.Writes {
-		if r.Entity == crm.EntityAttention && r.Entered == d.Rev && r.Value(crm.AttentionActor).Str() != "" && !d.names(r) {
+		signed := r.Value(crm.AttentionActor).Str() != "" || d.Outcome.Code == crm.CodeWithheld
+		if r.Entity == crm.EntityAttention && r.Entered == d.Rev && signed && !d.names(r) {
 			out = append(out, r)
 		}
 	}

@@ -5,6 +5,8 @@ import "fmt"
 // neverGoesBack is I07: from one position of a disk to the next, within a
 // timeline, neither the Cursor nor the decided Seq falls, but where a base is
 // emptied in order to be fetched anew; the number of the newest edit never does.
+// Readers see the old timeline until a base has been moved to another one, while
+// what is decided of the node's edits is already said by the masters of the new one.
 func neverGoesBack(h *History) error {
 	before := map[DiskID]Position{}
 	return each(h.Positions, func(p Position) error {
@@ -39,7 +41,7 @@ func (p Position) goesOn(h *History, b Position) error {
 		return nil
 	case p.Rev < b.Rev:
 		return back("the Cursor", b.Rev, p.Rev)
-	case p.Decided < b.Decided:
+	case p.Decided < b.Decided && !p.Moving:
 		return back("the decided Seq", b.Decided, p.Decided)
 	}
 	return nil

@@ -13,8 +13,10 @@ import (
 // node at the end.
 //
 // What damages a record of a replica's base is mended by then, and not silently:
-// the status of the node shows an alarm before, unless the record was decided
-// anew or the base fetched anew meanwhile. No alarm is shown without a damage,
+// the status of the node shows an alarm before, unless meanwhile the record was
+// decided anew, or what holds it was sent whole for another reason: the base, which
+// was lost, or the territory, which was granted again. What cannot be read is
+// then replaced before anybody has met it, and the log says so. No alarm is shown without a damage,
 // none that says that repairs do not cure, and nothing is asked for but sums and
 // as many buckets as are damaged.
 func checksFind(h *History) error {

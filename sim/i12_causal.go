@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/store"
 )
 
 // seenLoses is I12: if the author of a decided edit had the field's current value
@@ -35,7 +36,7 @@ type change struct {
 	timeline *Timeline
 	decision *Decision
 	edit     *Edit
-	key      fmt.Stringer
+	key      store.RecordKey
 	screen   Screen
 	field    *crm.Field
 	op       crm.Op
@@ -63,10 +64,21 @@ func (c change) vouched() bool {
 
 // outseen reports whether the author saw, in a timeline before a restore, a state
 // in which what the stamp is of had been replaced, by somebody whose edit is
-// not decided again yet.
+// not decided again yet, or was purged from its branch.
 func (c change) outseen(by crm.Stamp) bool {
-	written, t := c.decision.Mutation.Timeline, c.screen.Token
-	return written != 0 && written != c.timeline.ID && t.Timeline == uint32(written) && by.Rev <= min(t.Rev, c.timeline.shared(written))
+	t := c.screen.Token
+	return by.Rev <= min(t.Rev, c.timeline.shared(uint64(t.Timeline)))
+}
+
+// covered reports whether the author saw the value before it replaced by an edit
+// that was pending on their node: the base that their page was made from held it.
+func (c change) covered() bool {
+	over, t := c.screen.Stamps[c.field.ID], c.screen.Token
+	if over.Rev != crm.Pending || t.Timeline != uint32(c.timeline.ID) {
+		return false
+	}
+	under := c.timeline.State(c.key, t.Rev)
+	return under != nil && under.Cell(c.field.ID) != nil && sameAuthor(under.Cell(c.field.ID).Stamp, c.before.Stamp)
 }
 
 // shared returns the last Rev that an earlier timeline has in common with t, 0 if

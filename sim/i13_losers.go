@@ -14,7 +14,8 @@ import (
 // that the decision makes holds the one that does not. An element leaves a set
 // only by somebody who had seen it there. Values of the founding count as those
 // of edits. What an author saw replaced counts as seen, even if a restore of the
-// masters has lost the replacement.
+// masters has lost the replacement, or it was an edit of their own node that the
+// masters did not take.
 func losersKept(h *History) error {
 	return h.eachCell(func(c change) error {
 		if c.before == nil || c.before.Value.IsNull() || c.field.Rule() == crm.Counter {
@@ -24,7 +25,7 @@ func losersKept(h *History) error {
 			return c.elementsStay()
 		}
 		now := c.after.Value(c.field.ID)
-		if c.shown() || c.outseen(c.before.Stamp) || c.before.Value.Equal(c.asked) {
+		if c.shown() || c.covered() || c.outseen(c.before.Stamp) || c.before.Value.Equal(c.asked) {
 			return nil
 		}
 		for _, v := range []crm.Value{c.before.Value, c.asked} {

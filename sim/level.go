@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -57,7 +56,7 @@ func (w *world) release(words []string) error {
 	}
 	b := w.branchOf(n)
 	if b == nil {
-		return fmt.Errorf("%s is no replica", n.name)
+		return notReplica(n)
 	}
 	b.protocol = v
 	if b.up {

@@ -31,10 +31,8 @@ const (
 // A masterNode is a master: the FSM and the serving half of package session, with
 // the ledger where production has Raft.
 type masterNode struct {
-	*node
+	server
 	fsm     *master.FSM
-	srv     *session.Server
-	served  map[crm.NodeID]*served
 	reports map[crm.NodeID]master.NodeReport
 
 	known    uint64 // entries of the log up to here are known here
@@ -43,18 +41,14 @@ type masterNode struct {
 	carrying bool // an entry is on its way here
 	applying bool
 	flushing bool
-	waiters  map[uint64]*proposal   // who waits for an entry to be applied
-	waiting  []*expectation         // who waits for a flush
-	calls    map[uint64]func(reply) // questions to other masters
-	call     uint64
+	waiters  map[uint64]*proposal // who waits for an entry to be applied
 	author   author
 }
 
 // start opens the master's file and takes up where it stands.
 func (m *masterNode) start() error {
 	m.life++
-	m.served, m.reports = map[crm.NodeID]*served{}, map[crm.NodeID]master.NodeReport{}
-	m.waiters, m.waiting, m.calls = map[uint64]*proposal{}, nil, map[uint64]func(reply){}
+	m.reports, m.waiters = map[crm.NodeID]master.NodeReport{}, map[uint64]*proposal{}
 	m.applying, m.flushing, m.author = false, false, author{m: m}
 	var err error
 	m.fsm, err = master.OpenFSM(master.FSMConfig{Path: filepath.Join(m.dir, "master.db"), Store: m.options(), Now: m.now, Logger: m.w.logger(m.name),
@@ -64,9 +58,9 @@ func (m *masterNode) start() error {
 	}
 	m.up, m.applied = true, m.fsm.Applied()
 	m.known = max(m.applied, m.known)
-	m.srv = session.New(session.Config{Cluster: cluster, DB: m.fsm.DB(), Upstream: noUpstream{}, Head: m.fsm.Head, Changed: m.fsm.Changed,
+	srv := session.New(session.Config{Cluster: cluster, DB: m.fsm.DB(), Upstream: noUpstream{}, Head: m.fsm.Head, Changed: m.fsm.Changed,
 		Leader: m.leader, LeaderChanged: func() <-chan struct{} { return nil }, Reported: m.reported, Now: m.now, Jitter: m.jitter, Logger: m.w.logger(m.name)})
-	m.w.net.Listen(m.name, m.take)
+	m.begin(srv, m, m.fsm.Head, greetLimit)
 	m.note("starts at entry %d, rev %d", m.applied, m.fsm.Head())
 	m.w.ledger.Check()
 	m.w.ledger.carry(m)
@@ -201,21 +195,12 @@ func (m *masterNode) flushSoon() {
 	})
 }
 
-// headMoved tells all who wait for a commit.
+// headMoved notes a commit and tells all who wait for one.
 func (m *masterNode) headMoved() {
 	head := m.fsm.Head()
 	m.w.record.Heads = append(m.w.record.Heads, Head{m.w.agenda.now, m.id, m.timeline(), head})
 	m.note("shows rev %d, entry %d", head, m.fsm.Applied())
-	waiting := m.waiting
-	m.waiting = nil
-	for _, x := range waiting {
-		if !x.met() {
-			m.waiting = append(m.waiting, x)
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(m.served)) {
-		m.served[id].due()
-	}
+	m.committed()
 }
 
 func (m *masterNode) timeline() (id uint64) {
@@ -223,36 +208,6 @@ func (m *masterNode) timeline() (id uint64) {
 		m.w.fail("%s: %v", m.name, err)
 	}
 	return id
-}
-
-// An expectation is something that a commit may bring.
-type expectation struct {
-	holds func() bool
-	then  func(ok bool)
-	over  bool
-}
-
-func (x *expectation) met() bool {
-	if !x.over && x.holds() {
-		x.over = true
-		x.then(true)
-	}
-	return x.over
-}
-
-// expect calls then once holds does, or after limit without success.
-func (m *masterNode) expect(limit time.Duration, holds func() bool, then func(ok bool)) {
-	x := &expectation{holds: holds, then: then}
-	if x.met() {
-		return
-	}
-	m.waiting = append(m.waiting, x)
-	m.after(limit, func() {
-		if !x.over {
-			x.over = true
-			then(false)
-		}
-	})
 }
 
 // verify is told whether this master leads and shows everything that was decided

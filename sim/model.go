@@ -6,6 +6,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/master"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // A model decides what the log holds by the rules of DESIGN §5.2, with records
@@ -15,7 +16,8 @@ type model struct {
 	*Timeline
 	*shelf
 	nodes map[crm.NodeID]*modelNode
-	level uint64 // that the log has activated
+	level uint64                   // that the log has activated
+	edits map[crm.ChainHash]EditID // by the hash that they left in their node's chain, in any timeline
 }
 
 // levelTimelines is the level from which on Mutations may name their timeline.
@@ -44,11 +46,13 @@ type Ruling struct {
 }
 
 func newModel(t *Timeline, records iter.Seq[*crm.Record]) *model {
-	return &model{Timeline: t, shelf: shelve(records), nodes: map[crm.NodeID]*modelNode{}, level: 1}
+	return &model{Timeline: t, shelf: shelve(records), nodes: map[crm.NodeID]*modelNode{}, level: 1, edits: map[crm.ChainHash]EditID{}}
 }
 
-// restored has m go on in another timeline, which begins where m stands.
+// restored has m go on in another timeline, which begins where m stands, at the
+// newest level.
 func (m *model) restored(timeline uint64) {
+	m.level = uint64(syncproto.MaxVersion)
 	m.Timeline = m.Timeline.fork(timeline, 0, m.Head())
 }
 
@@ -88,22 +92,22 @@ func (m *model) push(at time.Duration, index uint64, node crm.NodeID, inc crm.In
 		if who == nil || who.removed {
 			return out, crm.CodeForbidden
 		}
-		mut, err := crm.DecodeMutation(raw)
-		if err != nil || mut.Node != node || mut.Seq == 0 || mut.Timeline != 0 && m.level < levelTimelines {
+		mut, err := readPushed(raw)
+		if err != nil || mut.Node != node || mut.Seq == 0 || (mut.Timeline != 0 || mut.withheld != nil) && m.level < levelTimelines {
 			return out, crm.CodeInvalid
 		}
 		r := Ruling{Outcome: crm.Outcome{Node: node, Seq: mut.Seq}}
 		switch known, seen := n.hashes[mut.Seq], mut.Seq <= n.last; {
 		case inc != n.incarnation:
 			r.Fenced = n.incarnation
-		case n.frozen, seen && known != crm.Chain(mut.Prev, raw) && known != (crm.ChainHash{}), mut.Seq == n.last+1 && mut.Prev != n.hash:
+		case n.frozen, seen && known != mut.after && known != (crm.ChainHash{}), mut.Seq == n.last+1 && mut.Prev != n.hash:
 			r.Fork, n.frozen = true, true
 		case seen:
 			r.Duplicate, r.Outcome = true, n.outcome(node, mut.Seq)
 		case mut.Seq > n.last+1:
 			r.Gap = n.last + 1
 		default:
-			r.Outcome = m.next(at, index, n, who, mut, raw, received, offset)
+			r.Outcome = m.next(at, index, n, who, mut, received, offset)
 		}
 		out = append(out, r)
 		if r.Gap != 0 || r.Fork || r.Fenced != 0 {
@@ -122,13 +126,40 @@ func (n *modelNode) outcome(node crm.NodeID, seq crm.Seq) crm.Outcome {
 	return crm.Outcome{Node: node, Seq: seq, Kind: crm.Accepted}
 }
 
+// A pushed is a Mutation of a push, or what stands for one that its branch has
+// purged: then only the number and the hashes are known.
+type pushed struct {
+	*crm.Mutation
+	withheld *crm.Withheld // nil: it is whole
+	after    crm.ChainHash // of the node's chain
+}
+
+func readPushed(raw []byte) (pushed, error) {
+	if !crm.IsWithheld(raw) {
+		mut, err := crm.DecodeMutation(raw)
+		if err != nil {
+			return pushed{}, err
+		}
+		return pushed{mut, nil, crm.Chain(mut.Prev, raw)}, nil
+	}
+	w, err := crm.DecodeWithheld(raw)
+	return pushed{&crm.Mutation{Node: w.Node, Incarnation: w.Incarnation, Seq: w.Seq, Prev: w.Prev}, &w, w.After}, err
+}
+
+func (p pushed) decide(v crm.View, env crm.Env) (crm.Decision, error) {
+	if p.withheld != nil {
+		return crm.DecideWithheld(v, *p.withheld, env)
+	}
+	return crm.Decide(v, p.Mutation, env)
+}
+
 // next decides the Mutation that follows.
-func (m *model) next(at time.Duration, index uint64, n *modelNode, who *member, mut *crm.Mutation, raw []byte, received, offset int64) crm.Outcome {
-	env := crm.Env{Rev: m.Head() + 1, HLC: effective(mut.HLC, offset, received, n.hlc), Home: who.home, Admin: who.role == roleMaster, Lineage: m.Lineage}
+func (m *model) next(at time.Duration, index uint64, n *modelNode, who *member, mut pushed, received, offset int64) crm.Outcome {
+	env := crm.Env{Rev: m.Head() + 1, HLC: effective(mut.HLC, offset, received, n.hlc), Home: who.home, Admin: who.role == roleMaster, Lineage: m.Lineage, Level: uint16(m.level)}
 	if !env.Admin {
 		env.Writable = who.holds
 	}
-	dec, err := crm.Decide(m.shelf, mut, env)
+	dec, err := mut.decide(m.shelf, env)
 	if err != nil {
 		panic("sim: a shelf fails: " + err.Error())
 	}
@@ -138,10 +169,13 @@ func (m *model) next(at time.Duration, index uint64, n *modelNode, who *member, 
 	for _, r := range dec.Refused {
 		m.shelf.refused[r.Record] = r.Attention
 	}
-	n.last, n.hash, n.hlc = mut.Seq, crm.Chain(mut.Prev, raw), env.HLC
+	if mut.withheld == nil {
+		m.edits[mut.after] = editBy(mut.Actor)
+	}
+	n.last, n.hash, n.hlc = mut.Seq, mut.after, env.HLC
 	n.hashes[mut.Seq], n.outcomes[mut.Seq] = n.hash, dec.Outcome
-	m.decide(Decision{At: at, Index: index, Rev: env.Rev, Node: mut.Node, Incarnation: n.incarnation, Seq: mut.Seq, Edit: editBy(mut.Actor),
-		Mutation: mut, Outcome: dec.Outcome, Writes: dec.Writes})
+	m.decide(Decision{At: at, Index: index, Rev: env.Rev, Node: mut.Node, Incarnation: n.incarnation, Seq: mut.Seq, Edit: m.edits[mut.after],
+		Mutation: mut.Mutation, Outcome: dec.Outcome, Writes: dec.Writes})
 	return dec.Outcome
 }
 

@@ -12,7 +12,7 @@ import (
 func (w *world) quiet() {
 	w.record.Quiet = w.agenda.now
 	for _, a := range w.nodes() {
-		a.disk.full, a.disk.stall, a.disk.ambush = false, 0, nil
+		a.disk.full, a.disk.stall, a.disk.ambush, a.disk.fails = false, 0, nil, ""
 		for _, b := range w.nodes() {
 			if a != b {
 				w.net.Mend(a.name, b.name)
@@ -26,6 +26,9 @@ func (w *world) quiet() {
 	}
 	w.ledger.Check()
 	for _, b := range slices.Clone(w.branches) {
+		if b.up && b.disk.broken {
+			w.crash(b.node, "an administrator, who starts it again", true)
+		}
 		if b.retired == "" {
 			w.start(b.node)
 		}
@@ -39,8 +42,8 @@ func (w *world) quiet() {
 // compare has the node's session end, because the first batch of the next one
 // proves all territories. In a cluster that lives on, an edit in each would.
 func (b *branchNode) compare() {
-	for _, m := range b.w.masters {
-		b.w.net.Reset(b.name, m.name)
+	for _, v := range b.w.servers() {
+		b.w.net.Reset(b.name, v.name)
 	}
 }
 

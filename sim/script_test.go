@@ -48,7 +48,7 @@ func TestParseScript_BadLines(t *testing.T) {
 func TestGenerate_HoldsWhatWasAskedFor(t *testing.T) {
 	verbsSeen, opsSeen := map[string]int{}, map[string]int{}
 	size := DefaultSize
-	size.Restores = true
+	size.Relays, size.Restores = 2, 2
 	for seed := range uint64(150) {
 		s := Generate(seed, size)
 		if s.Edits() < size.Edits {

@@ -10,12 +10,11 @@ import (
 )
 
 var (
-	seed     = flag.Uint64("seed", 1, "first seed of the simulated histories")
-	seeds    = flag.Int("seeds", 10, "how many of them are played")
-	restores = flag.Bool("restores", false, "restore the masters from a backup in each of them")
-	events   = flag.Bool("events", false, "print every event of the seeds; use it with one")
-	logs     = flag.Bool("nodelog", false, "print what nodes log; use it with one seed")
-	out      = flag.String("out", "", "directory for the scripts of failing seeds; the system's for temporary files if empty")
+	seed   = flag.Uint64("seed", 1, "first seed of the simulated histories")
+	seeds  = flag.Int("seeds", 10, "how many of them are played")
+	events = flag.Bool("events", false, "print every event of the seeds; use it with one")
+	logs   = flag.Bool("nodelog", false, "print what nodes log; use it with one seed")
+	out    = flag.String("out", "", "directory for the scripts of failing seeds; the system's for temporary files if empty")
 )
 
 // TestSeeds plays histories and prints what they came to. A failing one is
@@ -29,9 +28,7 @@ func TestSeeds(t *testing.T) {
 	if *logs {
 		o.Log = os.Stdout
 	}
-	size := DefaultSize
-	size.Restores = *restores
-	s, err := tpl.Sweep(*seed, *seeds, size, o)
+	s, err := tpl.Sweep(*seed, *seeds, DefaultSize, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
-// A served is a master's end of a stream to a replica, around a session.Talk.
+// A served is a server's end of a stream to a replica, around a session.Talk.
 type served struct {
-	m      *masterNode
+	at     *server
 	from   *node
 	end    *end
 	hello  *syncproto.Hello
@@ -21,12 +21,12 @@ type served struct {
 }
 
 // take serves a stream that somebody has dialled.
-func (m *masterNode) take(from string, e *end) {
-	s := &served{m: m, from: m.w.node(from), end: e}
-	life := m.life
-	e.Hear = func(f syncproto.Frame) { m.resume(life, func() { s.hear(f) }) }
-	e.Ended = func(err error) { m.resume(life, func() { s.finish(err.Error()) }) }
-	m.after(greetLimit, func() {
+func (v *server) take(from string, e *end) {
+	s := &served{at: v, from: v.w.node(from), end: e}
+	life := v.life
+	e.Hear = func(f syncproto.Frame) { v.resume(life, func() { s.hear(f) }) }
+	e.Ended = func(err error) { v.resume(life, func() { s.finish(err.Error()) }) }
+	v.after(greetLimit, func() {
 		if s.hello == nil {
 			s.finish("it said nothing")
 		}
@@ -58,7 +58,7 @@ func (s *served) remember(f syncproto.Frame) {
 	}
 	b, err := syncproto.AppendFrame(nil, s.end.spoken, f)
 	if err != nil {
-		s.m.w.fail("%s: %w", s.m.name, err)
+		s.at.w.fail("%s: %w", s.at.name, err)
 	}
 	if s.pushes = append(s.pushes, b); len(s.pushes) > 8 {
 		s.pushes = s.pushes[1:]
@@ -67,17 +67,17 @@ func (s *served) remember(f syncproto.Frame) {
 
 // greet answers a Hello, as session.Server does.
 func (s *served) greet(h *syncproto.Hello) {
-	received, id := s.m.now(), s.from.identity()
-	if err := s.m.srv.Check(h, id); err != nil {
-		s.refuse(session.Refusal(err))
+	received, id := s.at.now(), s.from.identity()
+	if f := s.at.srv.Turn(h, id); f != nil {
+		s.refuse(f)
 		return
 	}
-	s.m.greet(h, func(f syncproto.Frame, err error) {
+	s.at.above.greet(h, func(f syncproto.Frame, err error) {
 		if err != nil {
-			f, err = s.m.srv.JudgeAlone(h)
+			f, err = s.at.srv.JudgeAlone(h)
 		}
 		if err != nil {
-			s.refuse(s.m.srv.Busy(err))
+			s.refuse(s.at.srv.Busy(err))
 			return
 		}
 		w, ok := f.(*syncproto.Welcome)
@@ -85,13 +85,13 @@ func (s *served) greet(h *syncproto.Hello) {
 			s.refuse(f)
 			return
 		}
-		goal := session.Goal(h, w)
-		s.m.expect(greetLimit, func() bool { return s.m.fsm.Head() >= goal }, func(ok bool) {
+		goal := s.at.srv.Goal(h, w)
+		s.at.expect(s.at.patience, func() bool { return s.at.head() >= goal }, func(ok bool) {
 			if !ok {
-				s.refuse(s.m.srv.Busy(&crm.Error{Code: crm.CodeStale, Op: "connect", Message: "this master is behind"}))
+				s.refuse(s.at.srv.Busy(&crm.Error{Code: crm.CodeStale, Op: "connect", Message: "this node is behind"}))
 				return
 			}
-			s.welcome(h, s.m.srv.Complete(h, w, id, received))
+			s.welcome(h, s.at.srv.Complete(h, w, id, received))
 		})
 	})
 }
@@ -103,11 +103,11 @@ func (s *served) welcome(h *syncproto.Hello, f syncproto.Frame) {
 		return
 	}
 	s.send(w)
-	s.talk = s.m.srv.NewTalk(h, w, s.from.identity())
-	if old := s.m.served[h.Node]; old != nil {
+	s.talk = s.at.srv.NewTalk(h, w, s.from.identity())
+	if old := s.at.served[h.Node]; old != nil {
 		old.finish("the node opened another session")
 	}
-	s.m.served[h.Node] = s
+	s.at.served[h.Node] = s
 	s.due()
 }
 
@@ -119,7 +119,7 @@ func (s *served) refuse(f syncproto.Frame) {
 
 func (s *served) send(frames ...syncproto.Frame) {
 	if err := s.end.Send(frames...); err != nil {
-		s.m.w.fail("%s: %v", s.m.name, err)
+		s.at.w.fail("%s: %v", s.at.name, err)
 	}
 }
 
@@ -127,7 +127,7 @@ func (s *served) send(frames ...syncproto.Frame) {
 func (s *served) do(a session.Act, err error) {
 	s.send(a.Send...)
 	if a.Submit != nil {
-		s.m.submit(*a.Submit, func(r session.Reply, err error) {
+		s.at.above.submit(*a.Submit, func(r session.Reply, err error) {
 			if !s.over {
 				s.do(s.talk.Replied(r, err))
 				s.due()
@@ -135,7 +135,7 @@ func (s *served) do(a session.Act, err error) {
 		})
 	}
 	if a.Ask != nil {
-		s.m.leaderRev(func(answer *syncproto.Answer, err error) {
+		s.at.above.leaderRev(func(answer *syncproto.Answer, err error) {
 			if !s.over {
 				s.send(s.talk.Answered(a.Ask, answer, err))
 			}
@@ -153,22 +153,22 @@ func (s *served) due() {
 		if s.over {
 			return
 		}
-		next := s.talk.Next().Sub(s.m.now())
+		next := s.talk.Next().Sub(s.at.now())
 		if next <= 0 {
 			continue
 		}
-		s.wake(s.m.w.agenda.now + next)
+		s.wake(s.at.w.agenda.now + next)
 		return
 	}
 }
 
 // wake has due called at the instant, unless it is called earlier anyway.
 func (s *served) wake(at time.Duration) {
-	if s.wakeAt > s.m.w.agenda.now && s.wakeAt <= at {
+	if s.wakeAt > s.at.w.agenda.now && s.wakeAt <= at {
 		return
 	}
 	s.wakeAt = at
-	s.m.after(at-s.m.w.agenda.now, func() {
+	s.at.after(at-s.at.w.agenda.now, func() {
 		if s.wakeAt == at {
 			s.due()
 		}
@@ -180,12 +180,12 @@ func (s *served) finish(why string) {
 		return
 	}
 	s.over = true
-	s.m.note("ends a conversation with %s: %s", s.from.name, why)
+	s.at.note("ends a conversation with %s: %s", s.from.name, why)
 	s.end.Close()
 	if s.talk != nil {
 		s.talk.End()
 	}
-	if s.m.served[s.from.id] == s {
-		delete(s.m.served, s.from.id)
+	if s.at.served[s.from.id] == s {
+		delete(s.at.served, s.from.id)
 	}
 }

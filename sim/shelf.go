@@ -9,6 +9,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
+	"github.com/tradepost-crm/tradepost/syncproto"
 )
 
 // A shelf is a crm.View over records in memory: what a decision looks at, without
@@ -274,7 +275,7 @@ func (s *shelf) fold(site string, lineage crm.Lineage, pending []*crm.Mutation) 
 	over, g := s.clone(), rightOf(site, s.live)
 	out := map[store.RecordKey]*crm.Record{}
 	for _, m := range pending {
-		dec, err := crm.Decide(over, m, crm.Env{Rev: crm.Pending, HLC: m.HLC, Home: g.home, Writable: g.holds, Lineage: lineage})
+		dec, err := crm.Decide(over, m, crm.Env{Rev: crm.Pending, HLC: m.HLC, Home: g.home, Writable: g.holds, Lineage: lineage, Level: syncproto.MaxVersion})
 		if err != nil {
 			return nil, err
 		}

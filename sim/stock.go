@@ -214,9 +214,8 @@ func (b *branchNode) purged() error {
 		return err
 	}
 	p := Purge{At: b.w.agenda.now, Disk: b.diskID, Found: slices.Sorted(maps.Keys(found)), In: found, May: map[EditID]bool{}}
-	s := b.rep.Status()
-	t := b.w.record.Timeline(s.Timeline)
-	held := t.Held(s.Cursor, t.right(b.site, s.Cursor).holds)
+	t := b.w.record.Timeline(b.shown.Timeline)
+	held := t.Held(b.shown.Rev, t.right(b.site, b.shown.Rev).holds)
 	for _, r := range held {
 		for e := range canariesIn(string(crm.AppendRecord(nil, r))) {
 			p.May[e] = true

@@ -25,6 +25,7 @@ type Timeline struct {
 	Begin     crm.Rev       // the Rev at which the run, or the restore, found it
 	Decisions []Decision    // of the Revs after Begin, in order, without a gap
 	States    map[store.RecordKey][]*crm.Record
+	parent    *Timeline // that it goes on from at Begin; nil: it is the first
 	digests   map[crm.TerritoryID][]digestAt
 	buckets   map[crm.TerritoryID]*[store.DigestBuckets]store.Bucket
 }
@@ -84,6 +85,9 @@ func (t *Timeline) Of(e EditID) *Decision {
 // State returns the record, or its tombstone, as it was at rev; nil if there was
 // neither.
 func (t *Timeline) State(k store.RecordKey, rev crm.Rev) *crm.Record {
+	if rev < t.Begin && t.parent != nil {
+		return t.parent.State(k, rev)
+	}
 	states := t.States[k]
 	i, _ := slices.BinarySearchFunc(states, rev+1, func(r *crm.Record, rev crm.Rev) int { return cmp.Compare(r.Stamp.Rev, rev) })
 	if i == 0 {
@@ -143,6 +147,9 @@ func (t *Timeline) right(site string, rev crm.Rev) right {
 
 // Digest returns the digest of a territory's live records at rev.
 func (t *Timeline) Digest(territory crm.TerritoryID, rev crm.Rev) store.Digest {
+	if rev < t.Begin && t.parent != nil {
+		return t.parent.Digest(territory, rev)
+	}
 	list := t.digests[territory]
 	i, _ := slices.BinarySearchFunc(list, rev+1, func(d digestAt, rev crm.Rev) int { return cmp.Compare(d.rev, rev) })
 	if i == 0 {
@@ -183,7 +190,7 @@ func (t *Timeline) after(parent *Timeline, at time.Duration) *Timeline {
 	if t.Lineage, err = parent.Lineage.Restored(t.Begin, t.ID); err != nil {
 		panic("sim: timelines are not numbered: " + err.Error())
 	}
-	t.At = at
+	t.At, t.parent = at, parent
 	return t
 }
 

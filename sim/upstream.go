@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
@@ -15,12 +14,6 @@ import (
 // done here in steps that are told of each other. The decisions are those of
 // packages session and master.
 
-// A reply is a frame that another master sent back, or why none came.
-type reply struct {
-	f   syncproto.Frame
-	err error
-}
-
 // greet has the leader judge a Hello, here or on another master.
 func (m *masterNode) greet(h *syncproto.Hello, then func(syncproto.Frame, error)) {
 	switch l := m.w.ledger.leader; l {
@@ -29,7 +22,7 @@ func (m *masterNode) greet(h *syncproto.Hello, then func(syncproto.Frame, error)
 	case nil:
 		then(nil, session.NoLeader("connect"))
 	default:
-		m.ask(l, func(uint64) syncproto.Frame { return h }, func(r reply) { then(r.f, r.err) })
+		m.ask(&l.server, func(uint64) syncproto.Frame { return h }, l.answer, func(r reply) { then(r.f, r.err) })
 	}
 }
 
@@ -38,7 +31,7 @@ func (m *masterNode) leadGreet(h *syncproto.Hello, then func(syncproto.Frame, er
 	m.verify(func(err error) {
 		var s session.Standing
 		if err == nil {
-			s, err = m.srv.Standing(h.Node)
+			s, err = m.srv.StandingOf(h)
 		}
 		if err != nil {
 			then(nil, err)
@@ -67,7 +60,7 @@ func (m *masterNode) admit(h *syncproto.Hello, reason string, then func(syncprot
 		}
 		var s session.Standing
 		m.expect(askLimit, func() bool {
-			s, err = m.srv.Standing(h.Node)
+			s, err = m.srv.StandingOf(h)
 			return err != nil || s.State.Incarnation >= v.Results[0].Admitted
 		}, func(ok bool) {
 			if err == nil && !ok {
@@ -98,18 +91,21 @@ func (m *masterNode) submit(s session.Submission, then func(session.Reply, error
 	case nil:
 		then(session.Reply{}, session.NoLeader("submit edits"))
 	default:
-		m.ask(l, func(id uint64) syncproto.Frame { return session.ForwardOf(id, s) }, func(r reply) {
-			f, ok := r.f.(*syncproto.Forwarded)
-			if r.err == nil && !ok {
-				r.err = session.Unexpected(r.f)
-			}
-			if r.err != nil {
-				then(session.Reply{}, r.err)
-				return
-			}
-			then(session.ReplyOf(s, f))
-		})
+		m.ask(&l.server, func(id uint64) syncproto.Frame { return session.ForwardOf(id, s) }, l.answer, func(r reply) { forwarded(s, r, then) })
 	}
+}
+
+// forwarded reads what became of a Submission that was passed on.
+func forwarded(s session.Submission, r reply, then func(session.Reply, error)) {
+	f, ok := r.f.(*syncproto.Forwarded)
+	if r.err == nil && !ok {
+		r.err = session.Unexpected(r.f)
+	}
+	if r.err != nil {
+		then(session.Reply{}, r.err)
+		return
+	}
+	then(session.ReplyOf(s, f))
 }
 
 func (m *masterNode) leadSubmit(s session.Submission, then func(session.Reply, error)) {
@@ -130,14 +126,17 @@ func (m *masterNode) leaderRev(then func(*syncproto.Answer, error)) {
 	case nil:
 		then(nil, session.NoLeader("ask the leader"))
 	default:
-		m.ask(l, func(id uint64) syncproto.Frame { return &syncproto.Ask{ID: id, What: syncproto.AskLeader} }, func(r reply) {
-			a, ok := r.f.(*syncproto.Answer)
-			if r.err == nil && !ok {
-				r.err = session.Unexpected(r.f)
-			}
-			then(a, r.err)
-		})
+		m.ask(&l.server, func(id uint64) syncproto.Frame { return &syncproto.Ask{ID: id, What: syncproto.AskLeader} }, l.answer, func(r reply) { answered(r, then) })
 	}
+}
+
+// answered reads the answer to a question that was passed on.
+func answered(r reply, then func(*syncproto.Answer, error)) {
+	a, ok := r.f.(*syncproto.Answer)
+	if r.err == nil && !ok {
+		r.err = session.Unexpected(r.f)
+	}
+	then(a, r.err)
 }
 
 func (m *masterNode) leadAsk(then func(*syncproto.Answer, error)) {
@@ -147,59 +146,6 @@ func (m *masterNode) leadAsk(then func(*syncproto.Answer, error)) {
 			a.Code, a.Message = crm.CodeOf(err), err.Error()
 		}
 		then(a, nil)
-	})
-}
-
-// ask sends another master a frame and waits for the one that it answers with.
-func (m *masterNode) ask(to *masterNode, make func(id uint64) syncproto.Frame, then func(reply)) {
-	m.call++
-	id := m.call
-	unknown := &crm.Error{Code: crm.CodeTimeout, Op: "ask the leader", Item: to.name, Message: "it may yet be decided", Err: session.ErrUnknown}
-	m.calls[id] = then
-	m.after(askLimit, func() { m.answered(id, reply{err: unknown}) })
-	if !to.up && m.w.net.Crosses(m.name, to.name) {
-		m.after(lineDelay, func() {
-			m.answered(id, reply{err: &crm.Error{Code: crm.CodeNoLeader, Op: "reach the leader", Item: to.name, Message: "it cannot be reached; nothing was changed"}})
-		})
-		return
-	}
-	m.post(to, make(id), func(f syncproto.Frame) {
-		to.answer(f, func(a syncproto.Frame) {
-			to.post(m, a, func(a syncproto.Frame) { m.answered(id, reply{f: a}) })
-		})
-	})
-}
-
-func (m *masterNode) answered(id uint64, r reply) {
-	if then := m.calls[id]; then != nil {
-		delete(m.calls, id)
-		then(r)
-	}
-}
-
-// post carries a frame to another master, through the codec; what meets a cut is
-// lost. then runs there.
-func (m *masterNode) post(to *masterNode, f syncproto.Frame, then func(syncproto.Frame)) {
-	b, err := syncproto.AppendFrame(nil, linkVersion, f)
-	if err != nil {
-		m.w.fail("%s cannot send: %v", m.name, err)
-		return
-	}
-	if !m.w.net.Crosses(m.name, to.name) {
-		return
-	}
-	d, _ := m.w.net.line(m.name, to.name).takes()
-	life := to.life
-	m.w.agenda.After(d, func() {
-		if !m.w.net.Crosses(m.name, to.name) {
-			return
-		}
-		f, err := syncproto.DecodeFrame(b, linkVersion)
-		if err != nil {
-			panic(fmt.Sprintf("sim: a frame from %s to %s does not decode: %v", m.name, to.name, err))
-		}
-		to.note("hears %s of %s: %s", f.Kind(), m.name, describe(f))
-		to.resume(life, func() { then(f) })
 	})
 }
 
@@ -224,9 +170,6 @@ func (m *masterNode) answer(f syncproto.Frame, then func(syncproto.Frame)) {
 		m.leadAsk(func(a *syncproto.Answer, err error) { then(session.AnswerTo(f, a, err)) })
 	}
 }
-
-// linkVersion is what masters speak with each other: the newest that both know.
-const linkVersion = syncproto.MaxVersion
 
 // authorPause is the wait before head office tries something again.
 const authorPause = 250 * time.Millisecond

@@ -43,6 +43,7 @@ func init() {
 		"trap":    {"NODE FILE|any before|torn|after|killed SKIP", 4, true, (*world).trap},
 		"start":   {"NODE", 1, false, onNode(func(n *node) { n.w.start(n) })},
 		"full":    {"NODE", 1, true, onNode(func(n *node) { n.disk.full = true })},
+		"eio":     {"REPLICA FILE", 2, true, (*world).eio},
 		"room":    {"NODE", 1, false, onNode(func(n *node) { n.disk.full = false })},
 		"stall":   {"NODE MILLIS", 2, true, withMillis(func(n *node, d time.Duration) { n.disk.stall = d })},
 		"clock":   {"NODE MILLIS", 2, true, withMillis((*node).setClock)},
@@ -59,6 +60,7 @@ func init() {
 		"lag":      {"MASTER MILLIS", 2, true, (*world).lag},
 		"activate": {"LEVEL", 1, false, (*world).activate},
 		"release":  {"REPLICA VERSION", 2, false, (*world).release},
+		"relay":    {"REPLICA", 1, false, (*world).relays},
 		"trim":     {"", 0, false, (*world).trim},
 		"backup":   {"MASTER", 1, false, (*world).backup},
 		"rewind":   {"", 0, true, (*world).rewind},
@@ -85,7 +87,7 @@ func onBranch(do func(*branchNode) error) func(*world, []string) error {
 		}
 		b := w.branchOf(n)
 		if b == nil {
-			return fmt.Errorf("%s is no replica", words[0])
+			return notReplica(n)
 		}
 		if b.up {
 			n.run(func() { err = do(b) })
@@ -93,6 +95,8 @@ func onBranch(do func(*branchNode) error) func(*world, []string) error {
 		return err
 	}
 }
+
+func notReplica(n *node) error { return fmt.Errorf("%s is no replica", n.name) }
 
 func withMillis(do func(*node, time.Duration)) func(*world, []string) error {
 	return func(w *world, words []string) error {

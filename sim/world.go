@@ -35,9 +35,11 @@ type world struct {
 	template *Template
 	dir      string
 	backedUp uint64 // index of the last entry that the backup holds; 0: there is none
+	backedAt time.Duration
 	forks    []fork // of the log as it stands, oldest first
 	level    uint64 // that the masters are to activate
 	tending  bool   // a try to do so is due
+	relayed  bool   // there is a relay, or was one
 
 	acked  int
 	counts map[string]int // what happened, by kind
@@ -58,7 +60,7 @@ func newWorld(seed uint64, dir string, o Options) *world {
 // the founding gives.
 func (w *world) add(p plan) error {
 	for i := range p.masters {
-		m := &masterNode{node: w.newNode(masterName(i), crm.NodeID(i+1), headOffice, auth.RoleMaster)}
+		m := &masterNode{server: server{node: w.newNode(masterName(i), crm.NodeID(i+1), headOffice, auth.RoleMaster)}}
 		w.masters = append(w.masters, m)
 	}
 	for i := range p.replicas {
@@ -210,11 +212,12 @@ func (w *world) close(n *node, orderly bool) {
 }
 
 // needs returns the Cursor of each replica, but of those whose files were put
-// back or lost: these are sent everything.
+// back or lost, or that the masters refuse because another disk has their number:
+// these are sent everything.
 func (w *world) needs() map[crm.NodeID]crm.Rev {
 	out := map[crm.NodeID]crm.Rev{}
 	for _, b := range w.branches {
-		if s := b.shown; b.up && b.diskID == (DiskID{Node: b.id}) && s.Timeline == w.model.ID && s.Rev > 0 {
+		if s := b.shown; b.up && w.standing(b.diskID) == "" && b.diskID == (DiskID{Node: b.id}) && s.Timeline == w.model.ID && s.Rev > 0 {
 			out[b.id] = s.Rev
 		}
 	}
@@ -271,8 +274,8 @@ func (b *branchNode) unsettled(timeline uint64, head crm.Rev) string {
 		return "is down"
 	}
 	switch s := b.rep.Status(); {
-	case s.Timeline != timeline || s.Cursor != head:
-		return fmt.Sprintf("is at rev %d of timeline %d, not at %d of %d", s.Cursor, s.Timeline, head, timeline)
+	case b.shown.Timeline != timeline || b.shown.Rev != head || s.Cursor != head:
+		return fmt.Sprintf("is at rev %d of timeline %d, not at %d of %d", b.shown.Rev, b.shown.Timeline, head, timeline)
 	case s.Outbox.Entries > 0:
 		return fmt.Sprintf("has %d edits pending", s.Outbox.Entries)
 	case len(b.damages()) > 0 || len(s.Suspect) > 0:

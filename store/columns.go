@@ -332,7 +332,7 @@ func (r *Reader) fill(ctx context.Context, ts *report.Tables, e *crm.Entity) err
 		}
 		ts.Put(e.ID, m.key.ID, get)
 		if err := raw.Err(); err != nil {
-			return r.fileOf(m).corrupt(m.key.String(), err)
+			return r.unreadable(m.key, m.over, err)
 		}
 	}
 	return nil
@@ -348,15 +348,7 @@ func (r *Reader) readRaw(m *merge, raw *crm.Raw) error {
 		err = errRow
 	}
 	if err != nil {
-		return r.fileOf(m).corrupt(m.key.String(), err)
+		return r.unreadable(m.key, m.over, err)
 	}
 	return nil
-}
-
-// fileOf returns the file that the row found is in.
-func (r *Reader) fileOf(m *merge) *file {
-	if m.over {
-		return r.over.f
-	}
-	return r.base.f
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/tradepost-crm/tradepost/crm"
 )
 
 // A Disk stands between the files and the disk: it sees what must become
@@ -27,10 +25,11 @@ import (
 // disk knows: the commit is reported as failed, but the pages were written, so
 // transactions that begin later show it, and a crash may keep or lose it. The
 // same holds where the disk itself fails after the head of the file was written,
-// and where the new name of an exchanged file may not be durable. No later write
-// could be promised to last, so the file takes none until it was closed and
-// opened again: writable transactions, Replace and Compact are refused with code
-// unavailable. It can be read.
+// and where the new name of an exchanged file may not be durable. Its error has
+// code unsynced. No later write could be promised to last, so whoever writes next
+// first makes durable what the file shows, see Mend; while that fails, writable
+// transactions, Replace and Compact are refused with code unavailable. It can be
+// read.
 //
 // # Crash images
 //
@@ -48,8 +47,9 @@ import (
 // head fits into one, and carries a checksum. A head without all the other pages
 // is not a crash but a broken disk.
 //
-// Opening a file that is there calls Sync for it and for its directory: a process
-// that was killed may have left in the cache what a loss of power would take.
+// Opening a file that is there, and mending one, calls Sync for it and for its
+// directory: a process that was killed may have left in the cache what a loss of
+// power would take.
 // Create writes path.new, calls Sync for it, renames it to path and calls Sync
 // for the directory; Compact does the same with path.compact, and Replace with
 // the file it was given. A crash between the last two keeps either name.
@@ -119,25 +119,4 @@ func (f *file) publish(from string) error {
 		return err
 	}
 	return f.doubt(func() error { return f.sync(filepath.Dir(f.path)) })
-}
-
-// errDoubt is why a file is refused after a Disk panicked.
-var errDoubt = errors.New("it was not synced to the end")
-
-// doubt runs the last sync of an operation whose effect can be seen already.
-// Unless it succeeds the file takes no more writes.
-func (f *file) doubt(sync func() error) error {
-	f.broken = errDoubt
-	f.broken = sync()
-	return f.broken
-}
-
-// sound returns why the file takes no writes, nil if it does. It needs
-// f.writer held.
-func (f *file) sound(op string) error {
-	if f.broken == nil {
-		return nil
-	}
-	return &crm.Error{Code: crm.CodeUnavailable, Op: op, Item: f.path, Err: f.broken,
-		Message: "an earlier write may not have reached the disk, so none is taken any more; see to the disk and start the node again"}
 }

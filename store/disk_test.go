@@ -184,7 +184,8 @@ func TestDiskErrors(t *testing.T) {
 }
 
 // TestUnsyncedWrite fails the last sync of each operation: nobody can promise
-// any more that a write lasts, so the file takes none until it is opened again.
+// any more that a write lasts, so the file takes none until what it shows was
+// synced after all. It can be read meanwhile.
 func TestUnsyncedWrite(t *testing.T) {
 	cause := &os.PathError{Op: "sync", Path: "disk", Err: syscall.EIO}
 	for _, c := range []struct {
@@ -198,6 +199,8 @@ func TestUnsyncedWrite(t *testing.T) {
 		var p tape
 		path := filepath.Join(onDisk(t), "b")
 		db := openOn(t, path, p.disk())
+		var told []error
+		db.opts.OnDoubt = func(err error) { told = append(told, err) }
 		put(t, db, account(1, 16, 1, "A"))
 		copyFile(t, path, path+"2")
 		p.take()
@@ -207,25 +210,84 @@ func TestUnsyncedWrite(t *testing.T) {
 			}
 			return nil
 		}
-		if err := c.run(db); crm.CodeOf(err) != crm.CodeInternal || !errors.Is(err, cause) {
+		if err := c.run(db); crm.CodeOf(err) != crm.CodeUnsynced || !errors.Is(err, cause) {
 			t.Errorf("%s fails: %v", c.call, err)
 		}
-		p.each = nil
+		shown := accounts(t, db)
 		copyFile(t, path, path+"2")
 		for what, err := range map[string]error{
 			"Update":  db.Update(func(tx *Tx) error { return tx.Put(account(3, 16, 3, "C")) }),
 			"Compact": db.Compact(),
-			"Replace": db.Replace(path + "2"),
+			"Replace": db.replace(path + "2"),
+			"Mend":    db.Mend(),
 		} {
 			if crm.CodeOf(err) != crm.CodeUnavailable || !errors.Is(err, cause) {
 				t.Errorf("%s after a failed %s: %v", what, c.call, err)
 			}
 		}
+		if got := accounts(t, db); got != shown {
+			t.Errorf("after a failed %s it shows %q, then %q", c.call, shown, got)
+		}
+		p.take()
+		p.each = nil
+		if err := errors.Join(db.Mend(), db.Mend()); err != nil {
+			t.Errorf("Mend once %s succeeds: %v", c.call, err)
+		}
+		if diff := cmp.Diff([]string{"sync b", "sync d"}, p.take()); diff != "" {
+			t.Errorf("Mend (-want +got):\n%s", diff)
+		}
+		if len(told) != 2 || !errors.Is(told[0], cause) || told[1] != nil {
+			t.Errorf("told of %v, want of the doubt and of its end", told)
+		}
+		put(t, db, account(4, 16, 4, "D"))
 		checkBase(t, db)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		put(t, openOn(t, path, p.disk()), account(4, 16, 4, "D"))
+		if got := accounts(t, openOn(t, path, p.disk())); got != shown+" D" {
+			t.Errorf("after a failed %s: %q, want what was shown and D", c.call, got)
+		}
+	}
+}
+
+// TestUnsyncedWrite_NextWriterMends: a writer needs not know of the failure, and
+// waits for the readers who see the state before it.
+func TestUnsyncedWrite_NextWriterMends(t *testing.T) {
+	var p tape
+	path := filepath.Join(onDisk(t), "b")
+	db := openOn(t, path, p.disk())
+	put(t, db, account(1, 16, 1, "A"))
+	old, err := db.Begin(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.each = func(call string) error {
+		if call == "sync b" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	if err := db.Update(func(tx *Tx) error { return tx.Put(account(2, 16, 2, "B")) }); crm.CodeOf(err) != crm.CodeUnsynced {
+		t.Fatal(err)
+	}
+	p.each = nil
+	written := make(chan error, 1)
+	go func() { written <- db.Update(func(tx *Tx) error { return tx.Put(account(3, 16, 3, "C")) }) }()
+	if rec, err := old.Record(1, account(2, 16, 2, "B").ID); rec != nil || err != nil {
+		t.Errorf("the reader of the state before sees %v, %v", rec, err)
+	}
+	if err := errors.Join(old.Rollback(), <-written); err != nil {
+		t.Fatal(err)
+	}
+	if got := accounts(t, db); got != "A B C" {
+		t.Errorf("the file holds %q", got)
+	}
+	checkBase(t, db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(*Tx) error { return nil }); crm.CodeOf(err) != crm.CodeUnavailable {
+		t.Errorf("a closed file: %v", err)
 	}
 }
 

@@ -65,6 +65,9 @@ type Damage struct {
 	Err    error // what is wrong
 }
 
+// damaged is the error about the bytes of a record of the base.
+func (f *file) damaged(k RecordKey, err error) error { return f.corrupt(k.String(), &Damage{k, err}) }
+
 // Error says what is wrong.
 func (d *Damage) Error() string { return d.Err.Error() }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -24,6 +25,7 @@ type Options struct {
 	MaxSize     int               // bytes the file may grow to; 0: no limit
 	NoSync      bool              // no fsync: for tests, and for a bulk load into a file that a crash may cost
 	OnCommit    func(CommitStats) // called after each commit, in the committing goroutine
+	OnDoubt     func(error)       // called in the writing goroutine when a sync fails whose write can be seen, and with nil when that is durable
 	Disk        *Disk             // sees and spoils what is written, for tests; nil in production
 }
 
@@ -42,6 +44,8 @@ type file struct {
 	broken error        // why no more writes are taken, nil: they are; protected by writer
 	swap   sync.RWMutex // held shared by each transaction, exclusively while bolt changes
 	bolt   *bolt.DB     // nil once closed
+
+	inDoubt atomic.Bool // broken != nil, but for a Disk that panicked; for who does not hold writer
 
 	statsMu sync.Mutex // protects stats
 	stats   Stats      // the commit counters
@@ -103,11 +107,12 @@ func (f *file) complete(step func() error) (err error) {
 	return nil
 }
 
-// settle makes durable what the file holds. A process that was killed between
+// settle makes durable what the open file holds. A process that was killed between
 // writing and syncing a commit, or between renaming a file and syncing the
-// directory, left something that can be seen but may not last.
+// directory, and one whose sync failed, left something that can be seen but may
+// not last.
 func (f *file) settle() error {
-	if err := f.sync(f.path); err != nil {
+	if err := errors.Join(f.rewriteHeads(), f.sync(f.path)); err != nil {
 		return err
 	}
 	return f.sync(filepath.Dir(f.path))

@@ -194,6 +194,30 @@ func TestTouch(t *testing.T) {
 		return err
 	})
 	checkJournal(t, db, j)
+	updateJournal(t, j, func(tx *JTx) error {
+		return tx.delete(bucketTouch, append(a.bytes(), seqKey(300)...)) // damage, which the first Retouch mends
+	})
+	updateJournal(t, j, func(tx *JTx) error {
+		for _, want := range [][]RecordKey{{a}, {a, b}, {b}, {a}, nil} {
+			keys := map[RecordKey]bool{}
+			for _, k := range want {
+				keys[k] = true
+			}
+			if err := tx.Retouch(300, keys); err != nil {
+				return err
+			}
+			if got, err := tx.Touched(300); !slices.Equal(got, want) || err != nil {
+				t.Errorf("Touched(300) after Retouch = %v, %v, want %v", got, err, want)
+			}
+			for _, k := range []RecordKey{a, b} {
+				if got, want := pendingFor(t, tx, k, 2), slices.Contains(want, k); slices.Contains(got, 300) != want {
+					t.Errorf("PendingFor after Retouch = %v, want 300 in it: %v", got, want)
+				}
+			}
+		}
+		return nil
+	})
+	checkJournal(t, db, j)
 }
 
 func pendingFor(t *testing.T, tx *JTx, k RecordKey, since crm.Seq) (out []crm.Seq) {

@@ -262,11 +262,7 @@ func (l *lister) damage(h *hit, err error) error {
 	if err == nil {
 		return nil
 	}
-	f := l.r.base.f
-	if h.over {
-		f = l.r.over.f
-	}
-	return f.corrupt(h.key.String(), err)
+	return l.r.unreadable(h.key, h.over, err)
 }
 
 // followed returns the live record that a link leads to, nil if there is none.

@@ -185,6 +185,38 @@ func (tx *JTx) Touch(k RecordKey, seq crm.Seq) error {
 	return tx.put(bucketTouched, appendRecordKey(seqKey(seq), k), nil)
 }
 
+// Retouch has the pending Mutation seq concern these records and no others, and
+// writes only what differs: a Mutation that is folded anew mostly concerns the
+// same ones.
+func (tx *JTx) Retouch(seq crm.Seq, keys map[RecordKey]bool) error {
+	old, err := tx.Touched(seq)
+	if err != nil {
+		return err
+	}
+	for _, k := range old {
+		if keys[k] {
+			continue
+		}
+		if err := tx.untouch(k, seq); err != nil {
+			return err
+		}
+	}
+	for k := range keys {
+		if tx.touches(k, seq) {
+			continue
+		}
+		if err := tx.Touch(k, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// touches reports whether both rows of a Touch are there.
+func (tx *JTx) touches(k RecordKey, seq crm.Seq) bool {
+	return tx.top(bucketTouched).has(appendRecordKey(seqKey(seq), k)) && tx.top(bucketTouch).has(append(k.bytes(), seqKey(seq)...))
+}
+
 // PendingFor yields the pending Mutations above since that concern the record, by
 // Seq. The transaction must not be written meanwhile.
 func (tx *JTx) PendingFor(k RecordKey, since crm.Seq) iter.Seq2[crm.Seq, error] {
@@ -223,12 +255,19 @@ func (tx *JTx) Untouch(seq crm.Seq) ([]RecordKey, error) {
 		return nil, err
 	}
 	for _, k := range keys {
-		if err := tx.delete(bucketTouch, append(k.bytes(), seqKey(seq)...)); err != nil {
-			return nil, fmt.Errorf("untouch %d: %w", seq, err)
-		}
-		if err := tx.delete(bucketTouched, appendRecordKey(seqKey(seq), k)); err != nil {
-			return nil, fmt.Errorf("untouch %d: %w", seq, err)
+		if err := tx.untouch(k, seq); err != nil {
+			return nil, err
 		}
 	}
 	return keys, nil
+}
+
+func (tx *JTx) untouch(k RecordKey, seq crm.Seq) error {
+	if err := tx.delete(bucketTouch, append(k.bytes(), seqKey(seq)...)); err != nil {
+		return fmt.Errorf("untouch %d: %w", seq, err)
+	}
+	if err := tx.delete(bucketTouched, appendRecordKey(seqKey(seq), k)); err != nil {
+		return fmt.Errorf("untouch %d: %w", seq, err)
+	}
+	return nil
 }

@@ -435,9 +435,17 @@ func (r *Reader) bodyAt(m *merge) ([]byte, error) {
 		err = errRow
 	}
 	if err != nil {
-		return nil, f.corrupt(m.key.String(), err)
+		return nil, r.unreadable(m.key, m.over, err)
 	}
 	return body, nil
+}
+
+// unreadable is the error about the bytes of a record of the overlay or the base.
+func (r *Reader) unreadable(k RecordKey, over bool, err error) error {
+	if over {
+		return r.over.f.corrupt(k.String(), err)
+	}
+	return r.base.f.damaged(k, err)
 }
 
 var errRow = errors.New("a row leads to it, but it is not there")

@@ -47,7 +47,7 @@ func (tx *Tx) decode(k RecordKey, v []byte, dead bool) (stored, error) {
 		err = fmt.Errorf("deleted is %v", r.Deleted)
 	}
 	if err != nil {
-		return stored{}, tx.f.corrupt(k.String(), &Damage{k, err})
+		return stored{}, tx.f.damaged(k, err)
 	}
 	return stored{r, body}, nil
 }

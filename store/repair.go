@@ -138,7 +138,7 @@ func (tx *Tx) RecomputeDigests(t crm.TerritoryID) error {
 		}
 		body, err := unseal(tx.recordKey(k), tx.liveValue(k))
 		if err != nil {
-			return tx.f.corrupt(k.String(), err)
+			return tx.f.damaged(k, err)
 		}
 		sums[k.digestBucket()].add(recordHash(k, body))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/crm/query"
 )
 
 func checked(t *testing.T, db *DB) (out []Finding) {
@@ -72,6 +73,55 @@ func TestPutAndDropOverDamage(t *testing.T) {
 					t.Errorf("%d records are counted as lost", n)
 				}
 			})
+		}
+	}
+}
+
+// TestReadsNameTheDamagedRecord meets one damaged record on every way of reading:
+// the error says which it is, so that nothing else need be fetched again.
+func TestReadsNameTheDamagedRecord(t *testing.T) {
+	db := openCatalog(t)
+	a := someDeals(t, db, 10)
+	spoil(t, db, deal(105, a, 2, "Deal 5", 5))
+	e := schemaOf(t, db).EntityByID(entityDeal)
+	reads := map[string]func(*Reader) error{
+		"record": func(r *Reader) error { _, err := r.Record(entityDeal, recordID(105)); return err },
+		"scan": func(r *Reader) error {
+			for _, err := range r.Scan(e) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"report": func(r *Reader) error {
+			def, err := parseReport(r.Schema(), 0)
+			if err != nil {
+				return err
+			}
+			_, err = NewColumns(0).Run(t.Context(), r, def)
+			return err
+		},
+	}
+	for _, f := range e.Fields {
+		if f.ID >= crm.FirstField && f.Kind != crm.Choices {
+			reads["list by "+f.Name] = func(r *Reader) error {
+				_, err := r.List(query.List{Entity: e, Sort: []query.Key{{Field: f}}, Limit: 100})
+				return err
+			}
+		}
+	}
+	for name, read := range reads {
+		err := db.View(func(tx *Tx) error {
+			r, err := NewReader(tx, nil)
+			if err != nil {
+				return err
+			}
+			return read(r)
+		})
+		d, ok := errors.AsType[*Damage](err)
+		if !ok || d.Record != (RecordKey{entityDeal, recordID(105)}) || crm.CodeOf(err) != crm.CodeCorrupt {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

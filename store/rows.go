@@ -103,20 +103,24 @@ func buriedPrefix(parent crm.RecordID, f crm.FieldID, e crm.EntityID) []byte {
 }
 
 func (m *rowMaker) indexRows(out []row, e *crm.Entity, r *crm.Record) []row {
-	for _, x := range e.Indexes {
-		if f := e.Field(x.Fields[0]); len(x.Fields) == 1 && f.Kind == crm.Choices {
-			for _, elem := range r.Value(f.ID).Set() {
-				out = append(out, m.indexRow(x.ID, crm.AppendKey(m.keys.room(), crm.ChoicesValue(elem)), r.ID))
-			}
-			continue
-		}
-		key := m.keys.room()
-		for _, name := range x.Fields {
-			key = crm.AppendKey(key, r.Value(e.Field(name).ID))
-		}
-		out = append(out, m.indexRow(x.ID, key, r.ID))
+	for i := range e.Indexes {
+		out = m.rowsOfIndex(out, e, &e.Indexes[i], r)
 	}
 	return out
+}
+
+func (m *rowMaker) rowsOfIndex(out []row, e *crm.Entity, x *crm.Index, r *crm.Record) []row {
+	if f := e.Field(x.Fields[0]); len(x.Fields) == 1 && f.Kind == crm.Choices {
+		for _, elem := range r.Value(f.ID).Set() {
+			out = append(out, m.indexRow(x.ID, crm.AppendKey(m.keys.room(), crm.ChoicesValue(elem)), r.ID))
+		}
+		return out
+	}
+	key := m.keys.room()
+	for _, name := range x.Fields {
+		key = crm.AppendKey(key, r.Value(e.Field(name).ID))
+	}
+	return append(out, m.indexRow(x.ID, key, r.ID))
 }
 
 func (m *rowMaker) indexRow(index uint16, key []byte, id crm.RecordID) row {
@@ -178,7 +182,8 @@ type rowTable struct {
 	err   error // of a bucket that could not be written before it was read
 
 	rowMaker
-	old, now []row // of replace
+	old, now []row     // of replace
+	values   [2][]byte // of differs
 }
 
 // A rowBucket names a bucket of rows. entity and index are those of spaceIndex,
@@ -203,6 +208,9 @@ type rowChange struct {
 	key    []byte
 	value  []byte
 }
+
+// sameRow reports whether the changes are of one row.
+func (c rowChange) sameRow(d rowChange) bool { return c.head == d.head && bytes.Equal(c.key, d.key) }
 
 func compareChanges(a, b rowChange) int {
 	if a.head != b.head {
@@ -290,7 +298,9 @@ func (t *rowTable) write(name rowBucket, l *rowList) (err error) {
 	slices.SortFunc(l.waiting, compareChanges)
 	for i, c := range l.waiting {
 		switch {
-		case i+1 < len(l.waiting) && c.head == l.waiting[i+1].head && bytes.Equal(c.key, l.waiting[i+1].key):
+		case i+1 < len(l.waiting) && c.sameRow(l.waiting[i+1]):
+		case i > 0 && c.sameRow(l.waiting[i-1]) && l.table.holds(c):
+			// It was deleted and put again, as when a record is folded anew.
 		case c.delete:
 			err = l.table.Delete(c.key)
 		default:
@@ -308,9 +318,46 @@ func (t *rowTable) write(name rowBucket, l *rowList) (err error) {
 // has under the definition old into those that is has under now. Both records
 // may be nil.
 func (t *rowTable) replace(e crm.EntityID, old *crm.Entity, was *crm.Record, now *crm.Entity, is *crm.Record) error {
-	t.old = t.appendRows(t.old[:0], old, was)
-	t.now = t.appendRows(t.now[:0], now, is)
+	t.old, t.now = t.old[:0], t.now[:0]
+	if old == now && edited(was, is) {
+		t.makeEdited(now, was, is)
+	} else {
+		t.old = t.appendRows(t.old, old, was)
+		t.now = t.appendRows(t.now, now, is)
+	}
 	return t.change(e, t.old, t.now)
+}
+
+// edited reports whether only fields may differ, of a live record.
+func edited(was, is *crm.Record) bool {
+	return was != nil && is != nil && !was.Deleted && !is.Deleted && was.Root == is.Root
+}
+
+// makeEdited makes the rows that depend on a field whose value differs: most
+// edits change few fields, and rows cost more to make than values to compare.
+func (t *rowTable) makeEdited(e *crm.Entity, was, is *crm.Record) {
+	if e == nil {
+		return
+	}
+	for i := range e.Indexes {
+		x := &e.Indexes[i]
+		if slices.ContainsFunc(x.Fields, func(name string) bool { return t.differs(e.Field(name).ID, was, is) }) {
+			t.old, t.now = t.rowsOfIndex(t.old, e, x, was), t.rowsOfIndex(t.now, e, x, is)
+		}
+	}
+	if slices.ContainsFunc(e.Fields, func(f *crm.Field) bool { return f.Search && t.differs(f.ID, was, is) }) {
+		t.old, t.now = t.wordRows(t.old, e, was), t.wordRows(t.now, e, is)
+	}
+	slices.SortFunc(t.old, compareRows)
+	slices.SortFunc(t.now, compareRows)
+}
+
+// differs compares the values byte for byte: values that are equal may be spelled
+// in different words.
+func (t *rowTable) differs(f crm.FieldID, was, is *crm.Record) bool {
+	t.values[0] = crm.AppendValue(t.values[0][:0], was.Value(f))
+	t.values[1] = crm.AppendValue(t.values[1][:0], is.Value(f))
+	return !bytes.Equal(t.values[0], t.values[1])
 }
 
 // change turns the old rows of a record of entity e into the new ones and

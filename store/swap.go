@@ -14,6 +14,8 @@ func (f *file) Close() error {
 	defer f.writer.Unlock()
 	f.swap.Lock()
 	defer f.swap.Unlock()
+	f.broken = nil
+	f.inDoubt.Store(false)
 	if f.bolt == nil {
 		return nil
 	}

@@ -28,6 +28,12 @@ func (t *table) has(key []byte) bool {
 	return bytes.Equal(k, key)
 }
 
+// holds reports whether the row that c puts is there already.
+func (t *table) holds(c rowChange) bool {
+	k, v := t.seek(c.key)
+	return !c.delete && bytes.Equal(k, c.key) && bytes.Equal(v, c.value)
+}
+
 // seek returns the first key that is not below, and its value.
 func (t *table) seek(key []byte) (k, v []byte) {
 	if t.cursor == nil {

@@ -29,6 +29,10 @@ type transaction struct {
 func (f *file) begin(writable bool) (*transaction, error) {
 	if writable {
 		f.writer.Lock()
+		if err := f.sound("begin"); err != nil {
+			f.writer.Unlock()
+			return nil, err
+		}
 	}
 	f.swap.RLock()
 	b, err := f.beginBolt(writable)
@@ -46,11 +50,6 @@ func (f *file) begin(writable bool) (*transaction, error) {
 func (f *file) beginBolt(writable bool) (*bolt.Tx, error) {
 	if f.bolt == nil {
 		return nil, berrors.ErrDatabaseNotOpen
-	}
-	if writable {
-		if err := f.sound("begin"); err != nil {
-			return nil, err
-		}
 	}
 	return f.bolt.Begin(writable)
 }
@@ -108,7 +107,7 @@ func (t *transaction) write() error {
 	f, id := t.f, t.bolt.ID()
 	if err := t.bolt.Commit(); err != nil {
 		if f.shows(id) {
-			f.broken = err
+			return f.unsynced(err)
 		}
 		return err
 	}

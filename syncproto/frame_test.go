@@ -33,6 +33,7 @@ func samples(version uint16) []Frame {
 			}
 			if version >= 3 {
 				f.AgeMillis = 1500
+				f.Trail = []crm.ChainHash{{1}, {2, 15: 3}}
 			}
 		case *Heartbeat:
 			if version >= 3 {
@@ -164,6 +165,7 @@ func TestFrame_AVersionHasItsFieldsOnly(t *testing.T) {
 		{&Batch{Items: []Item{{Kind: ItemLeft, Territory: 1}}}, 2, "batch.items[0].territory: version 2 has no such field"},
 		{&Heartbeat{AgeMillis: 1}, 2, "heartbeat.age_ms: version 2 has no such field"},
 		{&Welcome{Proto: 2, AgeMillis: 1}, 2, "welcome.age_ms: version 2 has no such field"},
+		{&Welcome{Proto: 2, Trail: make([]crm.ChainHash, 1)}, 2, "welcome.trail: version 2 has no such field"},
 		{&Repair{Number: 1}, 2, "version 2 has no such frame"},
 		{&Reports{}, 1, "version 1 has no such frame"},
 	} {

@@ -60,8 +60,18 @@ type Welcome struct {
 	Leader      bool     // the answering master leads
 	Masters     []string // host:port of each, to dial next time
 	Lineage     []Fork   // of Timeline, oldest first: the timelines that it came from; Proto 2
-	AgeMillis   uint32   // how long ago Head was known to be the masters'; 0 at a master; Proto 3
+	AgeMillis   uint32   // how long ago Head was known to be the leader's; 0 at the leader, the highest if nobody knows; Proto 3
+
+	// Trail is for a disk whose history may have parted from theirs: the chain
+	// hashes after theirs, oldest first, as far back as they are kept and up to the
+	// lower of LastSeq and Hello.NextSeq-1. The last one that the disk has too is
+	// where the two histories part. Proto 3.
+	Trail []crm.ChainHash
 }
+
+// MaxTrail bounds the chain hashes of a Trail, which is how many the masters keep
+// of a node.
+const MaxTrail = 1024
 
 // A Fork says that a timeline was left at Rev for the next one of its lineage:
 // what it decided up to there holds, what came after was lost.
@@ -100,6 +110,9 @@ func (f *Welcome) fields(c *codec) {
 	}
 	if c.since(3, f.AgeMillis > 0, "age_ms") {
 		number(c, "age_ms (3)", &f.AgeMillis)
+	}
+	if c.since(3, len(f.Trail) > 0, "trail") {
+		each(c, "trail (3)", &f.Trail, MaxTrail, len(crm.ChainHash{}), func(h *crm.ChainHash) { c.fixed("hash", h[:]) })
 	}
 }
 

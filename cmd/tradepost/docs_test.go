@@ -13,7 +13,7 @@ import (
 )
 
 // pages are those whose blocks of commands people copy.
-var pages = []string{"../../README.md", "../../docs/import.md", "../../docs/restore.md"}
+var pages = []string{"../../README.md", "../../docs/import.md", "../../docs/restore.md", "../../docs/relays.md"}
 
 // TestDocumentedCommands: every line of the pages that runs tradepost, and every
 // example of the help, names a command, flags and arguments that exist.

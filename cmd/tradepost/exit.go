@@ -53,11 +53,13 @@ var exitCodes = map[crm.Code]int{
 	crm.CodeFormat:        exitFailed,
 	crm.CodeLocked:        exitFailed,
 	crm.CodeDiskFull:      exitFailed,
+	crm.CodeUnsynced:      exitFailed,
 	crm.CodeNoLeader:      exitUnavailable,
 	crm.CodeFenced:        exitFailed,
 	crm.CodeFrozen:        exitFailed,
 	crm.CodeRemoved:       exitDenied,
 	crm.CodeWithheld:      exitFailed,
+	crm.CodePoison:        exitFailed,
 	crm.CodeStale:         exitUnavailable,
 
 	httpapi.CodeMethod:    exitFailed,

@@ -264,7 +264,7 @@ func (im *importer) refused(ctx context.Context, st step, err error, first bool)
 // node or the way to it.
 func ofOneRow(code crm.Code) bool {
 	switch code {
-	case crm.CodeUnavailable, crm.CodeTimeout, crm.CodeUnauthorized, crm.CodeForbidden, crm.CodeNoLeader, crm.CodeStale, crm.CodeDiskFull,
+	case crm.CodeUnavailable, crm.CodeTimeout, crm.CodeUnauthorized, crm.CodeForbidden, crm.CodeNoLeader, crm.CodeStale, crm.CodeDiskFull, crm.CodeUnsynced,
 		crm.CodeFenced, crm.CodeFrozen, crm.CodeCorrupt, crm.CodeFormat, crm.CodeLocked, crm.CodeInternal, httpapi.CodeMethod, httpapi.CodeMediaType:
 		return false
 	}
