@@ -35,8 +35,9 @@ type scripted struct {
 	states   map[crm.NodeID]*store.NodeState
 	site     map[crm.NodeID]string
 	changed  chan struct{}
-	part     int // items in a batch that is not final; 0: all in one
-	stopAt   int // say no more after so many parts; 0: never
+	part     int    // items in a batch that is not final; 0: all in one
+	proto    uint16 // version of the protocol; 0: 1
+	stopAt   int    // say no more after so many parts; 0: never
 	holdFeed bool
 	busy     int             // pushes to answer with Busy
 	gaps     int             // pushes to answer with Gap although nothing is missing
@@ -267,8 +268,16 @@ func (m *scripted) welcome(h *syncproto.Hello) *syncproto.Welcome {
 		s.Incarnation++
 	}
 	now := m.now().UnixMilli()
-	return &syncproto.Welcome{Proto: 1, Timeline: m.timeline, Incarnation: s.Incarnation, LastSeq: s.LastSeq, LastHash: s.LastHash, Head: m.head(),
+	w := &syncproto.Welcome{Proto: max(1, m.proto), Timeline: m.timeline, Incarnation: s.Incarnation, LastSeq: s.LastSeq, LastHash: s.LastHash, Head: m.head(),
 		HelloSent: h.Sent, Received: now, Sent: now, Leader: true, Masters: []string{"master:1"}}
+	var l crm.Lineage
+	m.view(func(tx *store.Tx) { l, _ = tx.Lineage() })
+	for _, f := range l.Forks {
+		if w.Proto > 1 {
+			w.Lineage = append(w.Lineage, syncproto.Fork(f))
+		}
+	}
+	return w
 }
 
 func (m *scripted) react(node crm.NodeID, f syncproto.Frame) syncproto.Frame {

@@ -205,6 +205,20 @@ func (h *History) Timeline(id uint64) *Timeline {
 	return nil
 }
 
+// At returns the timeline that tells what was decided at a Rev of another: that
+// one, or the ancestor that it has the Rev from.
+func (h *History) At(id uint64, rev crm.Rev) *Timeline {
+	for i, t := range h.Timelines {
+		if t.ID != id {
+			continue
+		}
+		for ; i > 0 && rev < h.Timelines[i].Begin; i-- {
+		}
+		return h.Timelines[i]
+	}
+	return nil
+}
+
 // Newest returns the timeline that the run ended in.
 func (h *History) Newest() *Timeline { return h.Timelines[len(h.Timelines)-1] }
 

@@ -29,7 +29,7 @@ func (p Position) digestsHold(h *History) error {
 	if p.Digests == nil || p.Rev == 0 {
 		return nil
 	}
-	t := h.Timeline(p.Timeline)
+	t := h.At(p.Timeline, p.Rev)
 	if t == nil || p.Rev > t.Head() {
 		return fmt.Errorf("%s is at rev %d of timeline %d, and there is no such", h.name(p.Disk), p.Rev, p.Timeline)
 	}
@@ -53,7 +53,7 @@ func (p Position) digestsHold(h *History) error {
 }
 
 func (s *Stock) isPrefix(h *History) error {
-	t := h.Timeline(s.Timeline)
+	t := h.At(s.Timeline, s.Rev)
 	if t == nil {
 		return fmt.Errorf("%s follows timeline %d, and there is no such", h.name(s.Disk), s.Timeline)
 	}
