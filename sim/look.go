@@ -60,6 +60,7 @@ func (b *branchNode) lookAgain() {
 			b.looks = append(b.looks, p)
 		}
 	}
+	b.watch() // who reads may be the first to meet damage
 }
 
 // answerLook reports whether the look is over.
