@@ -30,6 +30,7 @@ type outflow struct {
 	lazyAt time.Time // when a head that changes nothing is told; zero: no such head
 	beatAt time.Time // of the next question
 
+	unapplied
 	repairs repairs
 }
 
@@ -80,6 +81,9 @@ func (o *outflow) catchesUp() bool { return !o.read || o.more }
 // batch returns the next batch if it must go now. What it returns counts as
 // sent.
 func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
+	if !o.more && o.full() {
+		return nil, nil
+	}
 	late := !o.lazyAt.IsZero() && !now.Before(o.lazyAt)
 	if o.read && !o.more && !late && o.srv.cfg.Head() == o.head {
 		return nil, nil
@@ -102,6 +106,7 @@ func (o *outflow) batch(now time.Time) (*syncproto.Batch, error) {
 	if o.feed.Matters(b) || late && b.To > o.feed.Cursor() {
 		o.more, o.lazyAt = !b.Final, time.Time{}
 		o.feed.Sent(b)
+		o.sent(b)
 		return b, nil
 	}
 	if late {
@@ -124,7 +129,7 @@ func (o *outflow) rewind(r *syncproto.Repair) {
 	o.srv.cfg.Logger.Warn("a replica does not hold what this node does and is sent it again", "node", o.feed.node, "territories", len(r.Wants), "from", r.Cursor)
 	o.srv.cfg.Observe.Repair(RepairAnswered)
 	o.feed.Rewind(r)
-	o.read, o.more, o.lazyAt = false, false, time.Time{}
+	o.read, o.more, o.lazyAt, o.unapplied = false, false, time.Time{}, unapplied{}
 }
 
 // next is when due must be asked again, if nothing changes before.
@@ -133,7 +138,7 @@ func (o *outflow) next(now time.Time) time.Time {
 		return now
 	}
 	next := o.beatAt
-	if !o.lazyAt.IsZero() && o.lazyAt.Before(next) {
+	if !o.lazyAt.IsZero() && o.lazyAt.Before(next) && !o.full() {
 		next = o.lazyAt
 	}
 	if at, waiting := o.repairs.next(); waiting && at.Before(next) {

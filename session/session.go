@@ -41,6 +41,7 @@ type session struct {
 	pushes  chan arrival
 	beats   chan *syncproto.Heartbeat // questions to answer; those over its capacity go unanswered
 	repairs chan *syncproto.Repair    // holds the newest that the feed has not seen
+	reports chan struct{}             // holds a token when the replica has applied more than the feed knows
 	sending atomic.Bool               // a Batch is on its way out
 
 	mu       sync.Mutex // protects progress
@@ -104,7 +105,7 @@ func (s *Server) newSession(conn *syncproto.Conn, h *syncproto.Hello, w *syncpro
 	now := s.cfg.Now()
 	return &session{srv: s, conn: conn, node: h.Node, site: id.Site, since: now,
 		in: intake{srv: s, node: h.Node, incarnation: w.Incarnation}, out: newOutflow(s, id.Site, h, w, now), vigil: s.newVigil(now),
-		pushes: make(chan arrival, maxPushes), beats: make(chan *syncproto.Heartbeat, maxBeats), repairs: make(chan *syncproto.Repair, 1), progress: newProgress(h, w, now)}
+		pushes: make(chan arrival, maxPushes), beats: make(chan *syncproto.Heartbeat, maxBeats), repairs: make(chan *syncproto.Repair, 1), reports: make(chan struct{}, 1), progress: newProgress(h, w, now)}
 }
 
 // run owns the session's goroutines and returns why it ended.
@@ -177,6 +178,10 @@ func (k *session) report(f *syncproto.Applied, now time.Time) {
 	var at progress
 	k.note(func(p *progress) { p.report(f); at = *p })
 	k.srv.cfg.Reported(k.node, at.applied, at.lowBase, now.UnixMilli())
+	select {
+	case k.reports <- struct{}{}:
+	default:
+	}
 }
 
 // beat measures an answer, or has the feed's goroutine answer a question.
@@ -248,6 +253,7 @@ func (k *session) feed(ctx context.Context) error {
 			leave()
 			return err
 		}
+		k.note(func(p *progress) { k.out.applied(p.applied) })
 		out, err := k.out.due(k.srv.cfg.Now())
 		sent := k.sendAll(out)
 		leave()
@@ -301,6 +307,8 @@ func (k *session) idle(ctx context.Context, changed <-chan struct{}, due <-chan 
 		case <-changed:
 			return nil
 		case <-due:
+			return nil
+		case <-k.reports:
 			return nil
 		case r := <-k.repairs:
 			k.out.heard(r)

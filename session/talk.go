@@ -65,6 +65,7 @@ func (t *Talk) Hear(f syncproto.Frame) (Act, error) {
 		return t.push(Act{})
 	case *syncproto.Applied:
 		t.report(f)
+		t.out.applied(t.applied)
 		t.srv.cfg.Reported(t.in.node, t.applied, t.lowBase, now.UnixMilli())
 	case *syncproto.Heartbeat:
 		if f.Reply {
