@@ -26,7 +26,9 @@ const contactsEach = 8
 // leader, but a master numbers its edits under an incarnation that it gets anew
 // after a restart or a lost answer, and everything before that is refused from
 // then on. So a clerk of head office makes one edit that may be made twice, the
-// fence, before looking.
+// fence, before looking. It adds nothing to a counter: a field that is set would
+// be in conflict with a fence of the life before that the restarted master has not
+// heard of yet.
 type Clerk struct {
 	tally    *Tally
 	post     *Post
@@ -190,7 +192,8 @@ func (c *Clerk) saw(format string, args ...any) {
 func (c *Clerk) marks(ctx context.Context) ([]Mark, error) {
 	var asked httpapi.Asked
 	if c.post.Master {
-		fence, err := c.client.Patch(ctx, "account", c.account, "", httpapi.Fields{"description": strconv.Itoa(c.post.Life())}, 0)
+		fence, err := c.client.Mutate(ctx, httpapi.MutationText{Intent: "clerk.fence", Ops: []crm.OpText{
+			{Op: "counter-add", Entity: "contact", Record: c.contacts[0], Fields: raw("points", 0)}}}, 0)
 		if err != nil {
 			return nil, err
 		}
