@@ -143,8 +143,8 @@ func (r *Replica) identify(j *store.JTx, p position) (store.Identity, error) {
 	if id.NextSeq <= p.decided {
 		r.cfg.Logger.Error("the journal is older than the base: this disk was rolled back", "next_seq", id.NextSeq, "decided", p.decided)
 		id.NextSeq, id.Incarnation, id.Chain = p.decided+1, 0, crm.ChainHash{}
-		r.rolledBack = true
 	}
+	r.rolledBack = id.NextSeq > 1 && id.Chain == crm.ChainHash{}
 	if err := j.SetIdentity(id); err != nil {
 		return id, err
 	}
