@@ -25,6 +25,7 @@ const (
 	metaContact  = "replica/contact"  // present: a master has accepted this journal since it was opened
 	metaOpened   = "replica/opened"   // NextSeq at the first Open since then: 8 bytes
 	metaProven   = "replica/proven"   // JSON: Rev of the last proven purge of a territory
+	metaSettled  = "replica/settled"  // which Mutations were decided by when: see settled
 	metaCompactJ = "replica/compact"  // present: purged bytes may be in free pages
 	metaExpelled = "replica/expelled" // present: the cluster has removed this node
 )

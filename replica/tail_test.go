@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tradepost-crm/tradepost/crm"
 )
 
 // An edit that restored masters lack comes back to them, also where they have a
@@ -52,5 +54,59 @@ func TestTail_KeepsWhatRestoredMastersLack(t *testing.T) {
 				d.sound()
 			})
 		})
+	}
+}
+
+// An edit is kept from its decision on, however long the branch was offline with
+// it: masters that are restored from a backup of just before ask for it.
+func TestTail_CountsFromTheDecision(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.proto = 2
+		b := start(t, m, t.TempDir())
+		m.cut()
+		synctest.Wait()
+		seq := b.commit(account("offline", text(accTerritory, "north")))
+		saved := b.backup(m)
+		reconnect := func(after time.Duration) {
+			time.Sleep(after)
+			m.heal()
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+		}
+		reconnect(15 * 24 * time.Hour)
+		b.want(b.outcome(seq), "accepted")
+		m.cut()
+		reconnect(time.Minute)
+		b.want(tailEntry(t, b, seq).Seq, seq)
+		m.cut()
+		synctest.Wait()
+		b.restore(m, saved, 2)
+		reconnect(0)
+		b.want(b.outcome(seq), "accepted")
+		b.want(b.field("offline", accName), "offline")
+		b.same(m)
+		b.sound()
+	})
+}
+
+func TestMarked_OldIsWhatWasDecidedLongAgo(t *testing.T) {
+	const day, keep = 100, 1600
+	var marks []settled
+	var old crm.Seq
+	for d := range int64(40) { // an edit a day is decided
+		marks, old = marked(marks, d*day, keep, crm.Seq(d+1), crm.Seq(d+1))
+		if want := crm.Seq(max(0, d-15)); old != want || len(marks) > maxSettled+1 {
+			t.Fatalf("day %d: up to %d is old, want %d; %d marks", d, old, want, len(marks))
+		}
+	}
+	// The masters lack what came after day 29. It is decided again on day 40.
+	marks, _ = marked(marks, 40*day, keep, 30, 30)
+	marks, _ = marked(marks, 41*day, keep, 41, 41)
+	if _, old = marked(marks, 56*day, keep, 41, 41); old != 30 {
+		t.Errorf("what was lost and came again counts from its first decision: %d is old", old)
+	}
+	if _, old = marked(marks, 57*day, keep, 41, 41); old != 41 {
+		t.Errorf("it does not grow old: %d", old)
 	}
 }
