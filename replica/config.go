@@ -47,7 +47,7 @@ type Config struct {
 	BackoffMax     time.Duration // last bound. Default 60 s
 	DialTimeout    time.Duration // of dialing, TLS and handshake together. Default 10 s
 	CompactEvery   time.Duration // least time between two compactions after single records left. Default 1 minute
-	KeepTail       time.Duration // how long a decided Mutation is kept for a master that lost it. Default 14 days
+	KeepTail       time.Duration // how long a Mutation is kept, once it is decided, for masters that lost it. Default 14 days
 }
 
 func (c Config) withDefaults() Config {

@@ -1,8 +1,10 @@
 package replica
 
 import (
+	"errors"
 	"sync"
 
+	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -36,7 +38,8 @@ func (g *gate) open() (done func()) {
 
 // turn does the work of first in one transaction of the base, and then that of
 // second. From the end of first on nobody begins to read until second has
-// returned.
+// returned. That a disk did not confirm the first does not keep the second from
+// being done: readers see the first already.
 func (r *Replica) turn(first func(*store.Tx) error, second func() error) error {
 	r.gate.files.Lock()
 	defer r.gate.files.Unlock()
@@ -54,8 +57,8 @@ func (r *Replica) turn(first func(*store.Tx) error, second func() error) error {
 		shut = true
 		return nil
 	})
-	if err != nil {
+	if err != nil && crm.CodeOf(err) != crm.CodeUnsynced {
 		return err
 	}
-	return second()
+	return errors.Join(err, second())
 }

@@ -159,44 +159,6 @@ func (r *Replica) compare(j *store.JTx, id *store.Identity, h *syncproto.Hello, 
 	return nil, nil
 }
 
-// keepTail drops of the tail what the masters will not ask for. While the base is
-// moved to their timeline it is not known what they still lack.
-func (r *Replica) keepTail(j *store.JTx, w *syncproto.Welcome) error {
-	p := r.position()
-	if !p.isMoving() {
-		return r.trimTail(j, w.Backup)
-	}
-	_, err := j.Redate(p.rev, undated)
-	return err
-}
-
-// trimTail drops decided Mutations that a backup of the masters covers, or that
-// are too old to be asked for.
-func (r *Replica) trimTail(j *store.JTx, backup crm.Rev) error {
-	if backup > 0 {
-		if _, err := j.TrimTail(backup); err != nil {
-			return err
-		}
-	}
-	var old []crm.Seq
-	before := r.cfg.Now().Add(-r.cfg.KeepTail).UnixMilli()
-	for e, err := range j.Tail(0) {
-		if err != nil {
-			return err
-		}
-		if e.At >= before {
-			break
-		}
-		old = append(old, e.Seq)
-	}
-	for _, seq := range old {
-		if err := j.DropTail(seq); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // welcomed makes a session known.
 func (r *Replica) welcomed(t *Talk, w *syncproto.Welcome, asked time.Time) {
 	offset, rtt := syncproto.Offset(w.HelloSent, w.Received, w.Sent, r.cfg.Now().UnixMilli())

@@ -44,6 +44,7 @@ type scripted struct {
 	answer   syncproto.Frame // instead of Welcome
 	damage   func(*syncproto.Batch)
 	mute     bool // says nothing after Welcome
+	backup   crm.Rev
 	now      func() time.Time
 }
 
@@ -269,7 +270,7 @@ func (m *scripted) welcome(h *syncproto.Hello) *syncproto.Welcome {
 	}
 	now := m.now().UnixMilli()
 	w := &syncproto.Welcome{Proto: max(1, m.proto), Timeline: m.timeline, Incarnation: s.Incarnation, LastSeq: s.LastSeq, LastHash: s.LastHash, Head: m.head(),
-		HelloSent: h.Sent, Received: now, Sent: now, Leader: true, Masters: []string{"master:1"}}
+		Backup: m.backup, HelloSent: h.Sent, Received: now, Sent: now, Leader: true, Masters: []string{"master:1"}}
 	var l crm.Lineage
 	m.view(func(tx *store.Tx) { l, _ = tx.Lineage() })
 	for _, f := range l.Forks {

@@ -25,6 +25,7 @@ const (
 	metaContact  = "replica/contact"  // present: a master has accepted this journal since it was opened
 	metaOpened   = "replica/opened"   // NextSeq at the first Open since then: 8 bytes
 	metaProven   = "replica/proven"   // JSON: Rev of the last proven purge of a territory
+	metaSettled  = "replica/settled"  // which Mutations were decided by when: see settled
 	metaCompactJ = "replica/compact"  // present: purged bytes may be in free pages
 	metaExpelled = "replica/expelled" // present: the cluster has removed this node
 )
@@ -59,7 +60,7 @@ func (r *Replica) recover() error {
 		return err
 	}
 	r.pos = p
-	refold, err := r.refold(p)
+	refold, err := r.refold()
 	if err := r.tolerate(err); err != nil {
 		return err
 	}
@@ -83,15 +84,15 @@ func (r *Replica) reconcile() error {
 		p, err = readPosition(tx)
 		return err
 	})
-	if err != nil || p.rev == shown.rev && p.decided == shown.decided {
+	if err != nil || p.rev == shown.rev && p.decided == shown.decided && p.isMoving() == shown.isMoving() {
 		return err
 	}
-	_, err = r.refold(p)
+	_, err = r.refold()
 	if err := r.tolerate(err); err != nil {
 		return err
 	}
 	r.advance(func(q *position) {
-		if p.last = q.last; p.timeline != q.timeline || p.rev > q.rev {
+		if p.last = q.last; p.timeline != q.timeline || p.rev > q.rev || p.isMoving() != q.isMoving() {
 			*q = p
 		}
 	})
@@ -143,8 +144,8 @@ func (r *Replica) identify(j *store.JTx, p position) (store.Identity, error) {
 	if id.NextSeq <= p.decided {
 		r.cfg.Logger.Error("the journal is older than the base: this disk was rolled back", "next_seq", id.NextSeq, "decided", p.decided)
 		id.NextSeq, id.Incarnation, id.Chain = p.decided+1, 0, crm.ChainHash{}
-		r.rolledBack = true
 	}
+	r.rolledBack = id.NextSeq > 1 && id.Chain == crm.ChainHash{}
 	if err := j.SetIdentity(id); err != nil {
 		return id, err
 	}
@@ -170,39 +171,48 @@ func markOpened(j *store.JTx, next crm.Seq) error {
 
 // refold settles what the base says is decided, makes pending again what it says
 // is not, and folds the overlay anew. It reports whether there was anything to do.
-func (r *Replica) refold(p position) (refolded bool, err error) {
-	err = r.journal.Update(func(j *store.JTx) error {
-		if p.rev == 0 {
-			return errNothing
-		}
-		reopened := false
-		if !p.isMoving() {
-			if reopened, err = reopen(j, p.decided, p.rev); err != nil {
-				return err
-			}
-		}
-		d, err := j.Depth()
-		if err != nil {
-			return err
-		}
-		if !reopened && d.Entries == 0 && !j.HasOverlay() {
-			return errNothing
-		}
-		return r.base.View(func(tx *store.Tx) error {
-			f, err := r.newFolder(j, tx)
-			if err != nil {
-				return err
-			}
-			if _, err := f.settle(p.decided, p.rev); err != nil {
-				return err
-			}
-			return f.all()
-		})
+func (r *Replica) refold() (bool, error) {
+	err := r.journal.Update(func(j *store.JTx) error {
+		return r.base.View(func(tx *store.Tx) error { return r.refoldIn(j, tx) })
 	})
 	if errors.Is(err, errNothing) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// refoldIn does the work of both transactions, errNothing if there is none. Where
+// the base stands is read in them: another batch may have been settled since
+// anybody looked.
+func (r *Replica) refoldIn(j *store.JTx, tx *store.Tx) error {
+	p, err := readPosition(tx)
+	if err != nil {
+		return err
+	}
+	if p.rev == 0 {
+		return errNothing
+	}
+	reopened := false
+	if !p.isMoving() {
+		if reopened, err = reopen(j, p.decided, p.rev); err != nil {
+			return err
+		}
+	}
+	d, err := j.Depth()
+	if err != nil {
+		return err
+	}
+	if !reopened && d.Entries == 0 && !j.HasOverlay() {
+		return errNothing
+	}
+	f, err := r.newFolder(j, tx)
+	if err != nil {
+		return err
+	}
+	if _, err := f.settle(p.decided, p.rev); err != nil {
+		return err
+	}
+	return f.all()
 }
 
 // A blobs is either file's transaction.

@@ -62,3 +62,40 @@ func TestTimeline_CrashWhileTheBaseMoves(t *testing.T) {
 		c.sound()
 	})
 }
+
+// A base that went over to restored masters shows this node's edits all along, also
+// where the disk does not confirm that it went over.
+func TestTimeline_ShowsItsEditsOnADiskThatDoesNotConfirm(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		m.edit(account("before", text(accTerritory, "north")))
+		disk := &unsure{file: "base.db"}
+		b := start(t, m, t.TempDir(), disk.disk)
+		saved := b.backup(m)
+		b.commit(account("after", text(accTerritory, "north")))
+		synctest.Wait()
+		m.cut()
+		synctest.Wait()
+		b.restore(m, saved, 2)
+		m.set(func() { m.down, m.holdFeed, m.busy = false, true, 1<<20 })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b.want(b.Status().Moving, true)
+		disk.sick.Store(true)
+		m.set(func() { m.holdFeed = false })
+		synctest.Wait()
+		b.want(b.Status().Connected, false)
+		b.want(b.field("after", accName), "after")
+		disk.sick.Store(false)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		b.want(b.field("after", accName), "after")
+		b.want(b.Status().Moving, false)
+		m.set(func() { m.busy = 0 })
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		b.want(b.field("after", accName), "after")
+		b.same(m)
+		b.sound()
+	})
+}

@@ -222,3 +222,5 @@ func checkJournal(t testing.TB, db *DB, j *Journal) {
 		t.Fatal(err)
 	}
 }
+
+const maxSeq = ^crm.Seq(0)

@@ -88,7 +88,10 @@ func TestQueue(t *testing.T) {
 				t.Errorf("Entry(%d) = %+v, %v, %v", seq, e, where, err)
 			}
 		}
-		if n, err := tx.TrimTail(70); n != 3 || err != nil {
+		if n, err := tx.TrimTail(0, 70); n != 0 || err != nil {
+			t.Errorf("TrimTail up to none = %d, %v", n, err)
+		}
+		if n, err := tx.TrimTail(maxSeq, 70); n != 3 || err != nil {
 			t.Errorf("TrimTail = %d, %v", n, err)
 		}
 		if err := tx.DropTail(4); err != nil {
@@ -97,7 +100,7 @@ func TestQueue(t *testing.T) {
 		if n, err := tx.Settle(5, 95); n != 1 || err != nil {
 			t.Errorf("Settle(5) = %d, %v", n, err)
 		}
-		_, err = tx.TrimTail(1000)
+		_, err = tx.TrimTail(maxSeq, 1000)
 		return err
 	})
 	if err := j.Compact(); err != nil {
@@ -437,7 +440,7 @@ func TestWithhold(t *testing.T) {
 		if err := tx.Append(Entry{Seq: 4}); err == nil {
 			t.Error("an empty mutation was appended")
 		}
-		n, err := tx.TrimTail(6)
+		n, err := tx.TrimTail(maxSeq, 6)
 		if n != 2 {
 			t.Errorf("TrimTail = %d", n)
 		}

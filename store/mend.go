@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"os"
+	"path/filepath"
 
 	"github.com/tradepost-crm/tradepost/crm"
 )
@@ -59,8 +60,9 @@ func (f *file) Mend() error {
 	return f.sound("mend")
 }
 
-// mend needs f.writer held; without bolt, an earlier try got no further. The file is opened anew because bbolt, when a commit
-// fails, counts as free what readers of the state before may still see.
+// mend needs f.writer held; without bolt, an earlier try, or an exchange, got no
+// further. The file is opened anew because bbolt, when a commit fails, counts as
+// free what readers of the state before may still see.
 func (f *file) mend() error {
 	if errors.Is(f.broken, errDoubt) {
 		return f.broken
@@ -75,6 +77,8 @@ func (f *file) mend() error {
 			return err
 		}
 		f.bolt = nil
+	} else if err := f.sync(filepath.Dir(f.path)); err != nil {
+		return err
 	}
 	if err := f.verify(f.path); err != nil {
 		return err

@@ -283,13 +283,16 @@ func (tx *JTx) Redate(above, to crm.Rev) (int, error) {
 	return len(again), nil
 }
 
-// TrimTail drops the entries of the tail that were decided at upTo or before
-// and returns how many.
-func (tx *JTx) TrimTail(upTo crm.Rev) (int, error) {
+// TrimTail drops the entries of the tail up to last that were decided at upTo or
+// before and returns how many.
+func (tx *JTx) TrimTail(last crm.Seq, upTo crm.Rev) (int, error) {
 	var covered []crm.Seq
 	for e, err := range tx.Tail(0) {
 		if err != nil {
 			return 0, err
+		}
+		if e.Seq > last {
+			break
 		}
 		if e.Rev <= upTo {
 			covered = append(covered, e.Seq)

@@ -40,7 +40,7 @@ func TestJournal_ReopensWhatIsNotDecided(t *testing.T) {
 		if n, err := tx.Redate(101, crm.Pending-1); n != 3 || err != nil {
 			t.Errorf("%d are dated anew, %v", n, err)
 		}
-		if n, err := tx.TrimTail(1000); n != 1 || err != nil {
+		if n, err := tx.TrimTail(maxSeq, 1000); n != 1 || err != nil {
 			t.Errorf("%d are trimmed, %v: only the first was decided where the backup is of", n, err)
 		}
 		for _, want := range []int{2, 0} { // a repeat does nothing
@@ -75,7 +75,7 @@ func TestJournal_ReopensWhatIsNotDecided(t *testing.T) {
 		if n, err := tx.Settle(5, 200); n != 3 || err != nil {
 			t.Errorf("%d are decided, %v", n, err)
 		}
-		if n, err := tx.TrimTail(200); n != 3 || err != nil { // 2 is undated still
+		if n, err := tx.TrimTail(maxSeq, 200); n != 3 || err != nil { // 2 is undated still
 			t.Errorf("%d are trimmed, %v", n, err)
 		}
 		return err

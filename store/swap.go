@@ -56,11 +56,12 @@ func (f *file) exchange(newPath string) error {
 		f.swapped()
 	}
 	db, err := f.open(f.path)
-	if err == nil {
-		f.bolt = db
-		f.opts.Logger.Info("file replaced", "path", f.path, "bytes", fileSize(f.path))
+	if err != nil {
+		return errors.Join(renamed, f.unsynced(err)) // mend opens it
 	}
-	return errors.Join(renamed, err)
+	f.bolt = db
+	f.opts.Logger.Info("file replaced", "path", f.path, "bytes", fileSize(f.path))
+	return renamed
 }
 
 // Compact rewrites the file without free pages and puts it in place, so that

@@ -1,0 +1,54 @@
+package replica
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tradepost-crm/tradepost/crm"
+)
+
+// withJournal returns the files of one directory with the journal of another.
+func withJournal(t *testing.T, dir, journal string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(journal, "journal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := copyFiles(t, dir)
+	if err := os.WriteFile(filepath.Join(out, "journal.db"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// A node whose journal is older than its base takes no edit before a master has
+// told it where its chain ends, however often it is started.
+func TestRollback_TakesNothingUnchainedAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		b := start(t, m, t.TempDir())
+		old := copyFiles(t, b.dir)
+		b.commit(account("one", text(accTerritory, "north")))
+		synctest.Wait()
+		dir := withJournal(t, b.dir, old)
+		b.stop()
+		m.cut()
+		for range 2 {
+			c := open(t, m, dir)
+			c.refuse(crm.CodeUnavailable, account("unchained", text(accTerritory, "north")))
+			b.want(c.Close(), nil)
+		}
+		m.heal()
+		c := start(t, m, dir)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		seq := c.commit(account("chained", text(accTerritory, "north")))
+		synctest.Wait()
+		c.want(c.outcome(seq), "accepted")
+		c.same(m)
+		c.sound()
+	})
+}
