@@ -303,8 +303,10 @@ func (a *author) decide(ctx context.Context, b *batch) {
 		r, err := upstream{a.m}.Submit(ctx, b.sub)
 		exposed = exposed || errors.Is(err, errUnknown)
 		if err == nil {
-			a.settle(ctx, b, r, exposed)
-			return
+			if b = a.settle(ctx, b, r, exposed); b == nil {
+				return
+			}
+			continue
 		}
 		over := !session.Transient(err) || patience.Err() != nil
 		if ctx.Err() != nil || over && !exposed {
@@ -321,7 +323,7 @@ func (a *author) decide(ctx context.Context, b *batch) {
 
 // fail answers all callers of a batch with one error. The numbers of a batch
 // that no master has seen are given again; after a refusal the leader is asked
-// which it has, because it decides a batch up to what it refuses.
+// which it has.
 func (a *author) fail(b *batch, err error, exposed bool) {
 	if exposed || !session.Transient(err) {
 		a.admitted = false
@@ -334,20 +336,48 @@ func (a *author) fail(b *batch, err error, exposed bool) {
 	}
 }
 
-// settle answers the callers of a batch that the leader took.
-func (a *author) settle(ctx context.Context, b *batch, r session.Reply, exposed bool) {
-	last := b.sub.First + crm.Seq(len(b.intakes)) - 1
+// settle answers the callers of what the leader took. It returns what is left of
+// the batch and may be submitted: nil if nothing is.
+func (a *author) settle(ctx context.Context, b *batch, r session.Reply, exposed bool) *batch {
+	done, rest := b.split(r.Last, a.chain)
+	a.next, a.chain = a.next+crm.Seq(len(done.intakes)), done.chain
+	a.answer(ctx, done, r)
 	switch {
+	case len(rest.intakes) == 0:
 	case r.Fork:
 		a.admitted = false
-		a.fail(b, &crm.Error{Code: crm.CodeFrozen, Op: "edit", Message: session.FrozenAdvice}, exposed)
-		return
-	case r.Gap != 0 || r.Fenced != 0 || r.Last < last:
+		a.fail(rest, &crm.Error{Code: crm.CodeFrozen, Op: "edit", Message: session.FrozenAdvice}, exposed)
+	case !r.Taken() || len(done.intakes) == 0:
 		a.admitted = false
-		a.fail(b, &crm.Error{Code: crm.CodeFenced, Op: "edit", Message: "another process runs with this master's number"}, exposed)
+		a.fail(rest, &crm.Error{Code: crm.CodeFenced, Op: "edit", Message: "another process runs with this master's number"}, exposed)
+	default:
+		return rest
+	}
+	return nil
+}
+
+// split parts a batch that follows chain into what is up to last and the rest.
+func (b *batch) split(last crm.Seq, chain crm.ChainHash) (done, rest *batch) {
+	n := 0
+	if last >= b.sub.First {
+		n = int(min(uint64(last-b.sub.First)+1, uint64(len(b.intakes))))
+	}
+	one, two := *b, *b
+	one.intakes, two.intakes = b.intakes[:n], b.intakes[n:]
+	one.sub.Mutations, two.sub.Mutations = b.sub.Mutations[:n], b.sub.Mutations[n:]
+	two.sub.First += crm.Seq(n)
+	one.chain = chain
+	for _, raw := range one.sub.Mutations {
+		one.chain = crm.Chain(one.chain, raw)
+	}
+	return &one, &two
+}
+
+// answer tells the callers of a batch that was decided how.
+func (a *author) answer(ctx context.Context, b *batch, r session.Reply) {
+	if len(b.intakes) == 0 {
 		return
 	}
-	a.next, a.chain = last+1, b.chain
 	outcomes, err := a.outcomes(ctx, b, r)
 	for i, in := range b.intakes {
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 )
 
 func gathered(t *testing.T, a *author, first *intake) *batch {
@@ -41,7 +42,7 @@ func TestAuthor_RefusesWhatCannotBeRead(t *testing.T) {
 	})
 }
 
-// Numbers that a refused batch may have used are not given again: the cluster
+// Numbers that a batch used before what is refused are not given again: the cluster
 // would take the second use for a fork.
 func TestAuthor_GivesNoNumberTwice(t *testing.T) {
 	inRig(t, 1, func(t *testing.T, r *rig) {
@@ -57,7 +58,7 @@ func TestAuthor_GivesNoNumberTwice(t *testing.T) {
 		b := gathered(t, a, half)
 		b.sub.Mutations = append(b.sub.Mutations, []byte("damaged")) // the leader decides the first and refuses the second
 		a.decide(t.Context(), b)
-		wantCode(t, (<-half.answer).err, crm.CodeInvalid)
+		wantCode(t, (<-half.answer).err, "")
 		if !a.admitted {
 			if err := a.beAdmitted(t.Context()); err != nil {
 				t.Fatal(err)
@@ -66,4 +67,52 @@ func TestAuthor_GivesNoNumberTwice(t *testing.T) {
 		a.decide(t.Context(), gathered(t, a, next))
 		wantCode(t, (<-next.answer).err, "")
 	})
+}
+
+// A caller whose edit was decided hears how, even if one behind it in the same
+// entry is refused: told of the refusal, it would repeat the edit.
+func TestAuthor_TellsWhatWasDecidedBeforeARefusal(t *testing.T) {
+	inRig(t, 3, func(t *testing.T, r *rig) {
+		for _, m := range []*rigMaster{r.follower(), r.leader()} {
+			facts, _ := m.facts(m.node)
+			a := newAuthor(m.Master)
+			if err := a.beAdmitted(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ask := func(op crm.Op) *intake {
+				return &intake{answer: make(chan authored, 1), request: crm.Request{Actor: "boss", Intent: "test", Ops: []crm.Op{op}}}
+			}
+			before := ask(createAccount(newID(), "acme", "north"))
+			leave := ask(patch(crm.EntityNode, facts.Record, crm.NodeStatus, crm.ChoiceValue("removed")))
+			leave.request.Ops[0].Seen = facts.Token
+			after := ask(createAccount(newID(), "late", "north"))
+			a.queue <- leave
+			a.queue <- after
+			a.decide(t.Context(), gathered(t, a, before))
+			for what, in := range map[string]*intake{"before": before, "removal": leave} {
+				if d := <-in.answer; d.err != nil || d.outcome.Kind != crm.Accepted {
+					t.Errorf("%s, at a master of which leading is %v: %+v", what, m.Leading(), d)
+				}
+			}
+			wantCode(t, (<-after.answer).err, crm.CodeForbidden)
+		}
+	})
+}
+
+// The rest of a batch is failed without those that were decided before it, and
+// the next number follows them.
+func TestBatch_Split(t *testing.T) {
+	raws := [][]byte{{1}, {2}, {3}}
+	b := &batch{intakes: make([]*intake, 3), sub: session.Submission{First: 5, Mutations: raws}}
+	for last, n := range map[crm.Seq]int{0: 0, 4: 0, 5: 1, 6: 2, 7: 3, 99: 3} {
+		done, rest := b.split(last, crm.ChainHash{9})
+		want := crm.ChainHash{9}
+		for _, raw := range raws[:n] {
+			want = crm.Chain(want, raw)
+		}
+		if len(done.intakes) != n || len(done.sub.Mutations) != n || len(rest.intakes) != 3-n || len(rest.sub.Mutations) != 3-n ||
+			rest.sub.First != 5+crm.Seq(n) || done.chain != want {
+			t.Errorf("up to %d: %+v and %+v", last, done, rest)
+		}
+	}
 }

@@ -54,7 +54,8 @@ func (l lead) Greet(ctx context.Context, h *syncproto.Hello) (syncproto.Frame, e
 const maxFlight = 32 << 20
 
 // Submit logs the Mutations, in as many entries as there is poison among them. A
-// master that does not lead, or has too many on their way, says so.
+// master that does not lead, or has too many on their way, says so. If some are
+// decided before one that is refused, the Reply is of those.
 func (l lead) Submit(ctx context.Context, s session.Submission) (session.Reply, error) {
 	size := int64(0)
 	for _, raw := range s.Mutations {
@@ -65,10 +66,13 @@ func (l lead) Submit(ctx context.Context, s session.Submission) (session.Reply, 
 		return session.Reply{}, &crm.Error{Code: crm.CodeUnavailable, Op: "push", Message: "the leader is overloaded; nothing was changed"}
 	}
 	r, err := l.submitFirst(ctx, &s)
-	for err == nil && r.Taken() && len(s.Mutations) > 0 {
+	for err == nil && r.Taken() && len(s.Mutations) > 0 && r.Last+1 == s.First {
 		next, failure := l.submitFirst(ctx, &s)
-		if failure != nil {
-			return session.Reply{}, unknown("push", failure) // what is before is decided
+		switch {
+		case errors.Is(failure, errUnknown):
+			return session.Reply{}, failure
+		case failure != nil:
+			return r, nil
 		}
 		next.Outcomes = append(r.Outcomes, next.Outcomes...)
 		r = next
@@ -84,7 +88,7 @@ func (l lead) submitFirst(ctx context.Context, s *session.Submission) (session.R
 		return session.Reply{}, err
 	}
 	results, index, err := l.m.ledger.propose(ctx, PushOf(part, now))
-	if err != nil {
+	if err != nil && len(results) == 0 {
 		return session.Reply{}, err
 	}
 	*s = rest

@@ -18,6 +18,9 @@ const (
 	strangers = 256
 	// handshakeTimeout bounds TLS's handshake.
 	handshakeTimeout = 10 * time.Second
+	// acceptPause is the wait after a connection could not be taken: most likely this
+	// process is out of file descriptors.
+	acceptPause = 100 * time.Millisecond
 )
 
 // A Door says how connections to a sync port are taken. Its funcs are called by
@@ -26,11 +29,12 @@ type Door struct {
 	TLS      *tls.Config
 	Protocol uint16                                                       // the newest version to offer
 	Serve    func(ctx context.Context, c *tls.Conn, conn *syncproto.Conn) // has the connection until it returns
-	Failed   func(from net.Addr, err error)                               // a handshake failed
+	Failed   func(from net.Addr, err error)                               // a handshake failed, or no connection could be taken at the port from
 }
 
 // Accept serves the connections that come to the listener until ctx ends, and
-// then closes it and waits for them.
+// then closes it and waits for them. Its error is that the listener is closed;
+// after any other failure it goes on.
 func (d Door) Accept(ctx context.Context, lis net.Listener) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
@@ -39,8 +43,16 @@ func (d Door) Accept(ctx context.Context, lis net.Listener) error {
 	room := make(chan struct{}, strangers)
 	for {
 		raw, err := lis.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) || err != nil && ctx.Err() != nil {
 			return fmt.Errorf("accept nodes: %w", err)
+		}
+		if err != nil {
+			d.Failed(lis.Addr(), fmt.Errorf("accept a connection: %w", err))
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		select {
 		case room <- struct{}{}:

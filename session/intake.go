@@ -77,14 +77,18 @@ func (i *intake) next(offsetMillis int64) *Submission {
 	return &Submission{Node: i.node, Incarnation: i.incarnation, OffsetMillis: offsetMillis, First: i.first, Mutations: i.rest[:i.flight]}
 }
 
-// replied goes on after what became of the last Submission. An unknown outcome
-// must be resolved before.
+// replied goes on after what became of the last Submission: with what the leader
+// did not take of it, if it took some. An unknown outcome must be resolved before.
 func (i *intake) replied(r Reply, err error, offsetMillis int64) (Act, error) {
 	if err != nil || !r.Taken() {
 		i.end()
 		return i.notTaken(r, err)
 	}
-	i.first, i.rest = i.first+crm.Seq(i.flight), i.rest[i.flight:]
+	taken := i.flight
+	if last := i.first + crm.Seq(i.flight) - 1; i.first <= r.Last && r.Last < last {
+		taken -= int(last - r.Last)
+	}
+	i.first, i.rest = i.first+crm.Seq(taken), i.rest[taken:]
 	return Act{Send: frames(&syncproto.Pushed{Seq: r.Last}), Submit: i.next(offsetMillis)}, nil
 }
 

@@ -44,7 +44,8 @@ type Reply struct {
 	Fenced   crm.Incarnation // if not 0: the incarnation that the cluster knows
 }
 
-// Taken reports whether the leader took every Mutation.
+// Taken reports whether the leader took the Mutations up to Last: all, or those
+// before one that it refuses if it is submitted again.
 func (r Reply) Taken() bool { return r.Gap == 0 && !r.Fork && r.Fenced == 0 }
 
 // Room is how many bytes one log entry has for the Mutations of a Submission, of
