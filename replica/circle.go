@@ -78,7 +78,7 @@ func (c *change) tells(self crm.NodeID) bool {
 // turnedRelay reports whether this node became a relay within the batch: the node
 // above has then told it of the nodes below from their beginning.
 func (c *change) turnedRelay(self crm.NodeID) (bool, error) {
-	ros, err := c.r.rosters.At(c.tx)
+	ros, err := new(serving.Rosters).At(c.tx) // what is cached is of before the batch
 	if err != nil {
 		return false, err
 	}

@@ -167,6 +167,9 @@ func (s *Server) greet(ctx context.Context, h *syncproto.Hello, id auth.Identity
 	if f := s.Turn(h, id); f != nil {
 		return f
 	}
+	if f := s.identify(ctx, h.Node, id); f != nil {
+		return f
+	}
 	f, err := s.cfg.Upstream.Greet(ctx, h)
 	if err != nil {
 		s.cfg.Logger.Debug("the leader did not judge a replica's Hello", "node", h.Node, "error", err)
@@ -182,6 +185,37 @@ func (s *Server) greet(ctx context.Context, h *syncproto.Hello, id auth.Identity
 		return s.Busy(err)
 	}
 	return s.Complete(h, w, id, received)
+}
+
+// identify turns away a certificate that is not the node's, by all that is decided
+// now. Who judges the Hello does not see the certificate, and after a restore a
+// node's number may be another one's: a stranger's Hello would freeze that one.
+// A node that was removed is left to who judges.
+func (s *Server) identify(ctx context.Context, n crm.NodeID, id auth.Identity) syncproto.Frame {
+	st, err := s.Standing(n)
+	if err != nil {
+		return Refusal(err)
+	}
+	if err := st.Belongs(id); err == nil || crm.CodeOf(err) == crm.CodeRemoved {
+		return nil
+	}
+	a, err := s.cfg.Upstream.Ask(ctx, syncproto.AskLeader)
+	if err == nil && a.Code != "" {
+		err = &crm.Error{Code: a.Code, Op: "connect", Message: a.Message}
+	}
+	if err == nil {
+		err = s.reach(ctx, a.Rev)
+	}
+	if err != nil {
+		return s.Busy(err)
+	}
+	if st, err = s.Standing(n); err == nil {
+		err = st.Belongs(id)
+	}
+	if err != nil {
+		return Refusal(err)
+	}
+	return nil
 }
 
 // Goal is the Goal of this server: a relay passes on what the leader says of the node
