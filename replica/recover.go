@@ -211,7 +211,14 @@ func (r *Replica) refoldIn(j *store.JTx, tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
+	settled, err := f.pending(p.decided)
+	if err != nil {
+		return err
+	}
 	if _, err := f.settle(p.decided, p.rev); err != nil {
+		return err
+	}
+	if err := r.withholdForbidden(j, tx, settled); err != nil {
 		return err
 	}
 	return f.all()
