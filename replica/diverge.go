@@ -131,6 +131,7 @@ func (r *Replica) dropDamaged(k store.RecordKey, what string) error {
 	if errors.Is(err, errNothing) {
 		return nil // it was mended meanwhile
 	}
+	r.setUnfolded()
 	r.cfg.Logger.Error("ALARM: a damaged tombstone is dropped", "record", k, "cause", what, "error", err)
 	return err
 }

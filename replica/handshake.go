@@ -122,10 +122,13 @@ func (r *Replica) judge(h *syncproto.Hello, w *syncproto.Welcome) error {
 		}
 		return errors.Join(j.SetIdentity(id), setNumber(j, metaSpoken, uint64(w.Proto)), j.SetMeta(metaContact, []byte{1}))
 	})
+	if moved != nil && (err == nil || crm.CodeOf(err) == crm.CodeUnsynced) { // then it is seen already
+		r.renumbered(moved)
+		r.setUnfolded()
+	}
 	if err != nil || moved == nil {
 		return err
 	}
-	r.renumbered(moved)
 	if err := r.refoldAll(); err != nil || w.Incarnation != h.Incarnation {
 		return err
 	}

@@ -389,15 +389,18 @@ func (c *change) begins() bool { return c.moved || c.batch.From == 0 }
 // anything is pending only once it holds the journal: an edit that is being
 // written may have been judged on the base before the change.
 func (r *Replica) settle(c *change) error {
-	err := r.journal.Update(func(j *store.JTx) error {
-		d, err := j.Depth()
-		if err != nil {
-			return err
-		}
-		if d.Entries == 0 && !j.HasOverlay() && !c.begins() {
-			return errNothing
-		}
-		return r.base.View(func(tx *store.Tx) error { return r.follow(j, tx, c) })
+	err := r.folding(func(all bool) error {
+		c.all = c.all || all
+		return r.journal.Update(func(j *store.JTx) error {
+			d, err := j.Depth()
+			if err != nil {
+				return err
+			}
+			if d.Entries == 0 && !j.HasOverlay() && !c.begins() {
+				return errNothing
+			}
+			return r.base.View(func(tx *store.Tx) error { return r.follow(j, tx, c) })
+		})
 	})
 	if errors.Is(err, errNothing) {
 		return nil

@@ -377,6 +377,25 @@ func dropForbidden(j *store.JTx, notes []crm.Outcome) error {
 	return nil
 }
 
+// withholdForbidden does the same for Mutations that were just settled, by what
+// the base has of their outcomes.
+func (r *Replica) withholdForbidden(j *store.JTx, tx *store.Tx, settled []crm.Seq) error {
+	if len(settled) == 0 {
+		return nil
+	}
+	var notes []crm.Outcome
+	for o, err := range tx.Outcomes(r.cfg.ID.Node, settled[0]-1) {
+		if err != nil {
+			return err
+		}
+		if o.Seq > settled[len(settled)-1] {
+			break
+		}
+		notes = append(notes, o)
+	}
+	return dropForbidden(j, notes)
+}
+
 // prove commits the proof of a purge, once.
 func (r *Replica) prove(ctx context.Context, p purge) error {
 	proven, err := r.proven()

@@ -76,7 +76,7 @@ func (r *Replica) recover() error {
 }
 
 // reconcile repairs what an error between the base's transaction and the
-// journal's has left, as recover does after a crash.
+// journal's, or in the latter, has left, as recover does after a crash.
 func (r *Replica) reconcile() error {
 	shown := r.position()
 	var p position
@@ -84,7 +84,7 @@ func (r *Replica) reconcile() error {
 		p, err = readPosition(tx)
 		return err
 	})
-	if err != nil || p.rev == shown.rev && p.decided == shown.decided && p.isMoving() == shown.isMoving() {
+	if err != nil || p.rev == shown.rev && p.decided == shown.decided && p.isMoving() == shown.isMoving() && !r.isUnfolded() {
 		return err
 	}
 	_, err = r.refold()
@@ -172,8 +172,10 @@ func markOpened(j *store.JTx, next crm.Seq) error {
 // refold settles what the base says is decided, makes pending again what it says
 // is not, and folds the overlay anew. It reports whether there was anything to do.
 func (r *Replica) refold() (bool, error) {
-	err := r.journal.Update(func(j *store.JTx) error {
-		return r.base.View(func(tx *store.Tx) error { return r.refoldIn(j, tx) })
+	err := r.folding(func(bool) error {
+		return r.journal.Update(func(j *store.JTx) error {
+			return r.base.View(func(tx *store.Tx) error { return r.refoldIn(j, tx) })
+		})
 	})
 	if errors.Is(err, errNothing) {
 		return false, nil
@@ -209,7 +211,14 @@ func (r *Replica) refoldIn(j *store.JTx, tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
+	settled, err := f.pending(p.decided)
+	if err != nil {
+		return err
+	}
 	if _, err := f.settle(p.decided, p.rev); err != nil {
+		return err
+	}
+	if err := r.withholdForbidden(j, tx, settled); err != nil {
 		return err
 	}
 	return f.all()

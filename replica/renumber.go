@@ -208,16 +208,19 @@ func (r *Replica) chainLost() bool {
 
 // refoldAll folds the overlay anew from the outbox.
 func (r *Replica) refoldAll() error {
-	return r.journal.Update(func(j *store.JTx) error {
-		return r.base.View(func(tx *store.Tx) error {
-			if rev, err := tx.Rev(); err != nil || rev == 0 {
-				return err
-			}
-			f, err := r.newFolder(j, tx)
-			if err != nil {
-				return err
-			}
-			return f.all()
+	r.setUnfolded()
+	return r.folding(func(bool) error {
+		return r.journal.Update(func(j *store.JTx) error {
+			return r.base.View(func(tx *store.Tx) error {
+				if rev, err := tx.Rev(); err != nil || rev == 0 {
+					return err
+				}
+				f, err := r.newFolder(j, tx)
+				if err != nil {
+					return err
+				}
+				return f.all()
+			})
 		})
 	})
 }

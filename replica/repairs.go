@@ -184,12 +184,13 @@ func (p *pull) retry(failed buckets, what string) error {
 
 // tolerate lets a change stand whose journal could not be brought up to it because
 // of damage: to a record of the base, then the repair folds all anew; or to the
-// journal itself, then the overlay stays as it was until a person has mended it.
+// journal itself, then the overlay stays as it was until it can be written again.
 func (r *Replica) tolerate(err error) error {
 	e, ok := errors.AsType[*crm.Error](err)
 	if !ok || e.Code != crm.CodeCorrupt {
 		return err
 	}
+	r.setUnfolded()
 	if d, ok := errors.AsType[*store.Damage](err); ok {
 		return r.damaged(d)
 	}

@@ -48,6 +48,7 @@ type Replica struct {
 	moves         map[crm.Seq]crm.Seq // renumbered since Open: a Mutation's old number → its new one
 	outbox        store.Depth
 	low           crm.Rev // no pending op's Seen.Rev is below, but for 0; 0: none is pending
+	unfolded      bool    // the base changed and the overlay could not follow: all of it is to be folded anew
 	rolledBack    bool    // the journal is older than the base: an edit could not be chained
 }
 

@@ -52,3 +52,37 @@ func TestRollback_TakesNothingUnchainedAfterARestart(t *testing.T) {
 		c.sound()
 	})
 }
+
+// A renumbering that the disk does not confirm is seen. It counts once, and the
+// node goes on when the disk works.
+func TestRollback_RenumbersOnceOnADiskThatDoesNotConfirm(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newScripted(t)
+		b := start(t, m, t.TempDir())
+		b.commit(account("one", text(accTerritory, "north")))
+		synctest.Wait()
+		old := copyFiles(t, b.dir)
+		for _, name := range []string{"two", "three", "four"} {
+			b.commit(account(name, text(accTerritory, "north")))
+		}
+		synctest.Wait()
+		b.stop()
+		m.cut()
+		disk := &unsure{file: "journal.db"}
+		c := open(t, m, old, disk.disk)
+		seq := c.commit(account("new", text(accTerritory, "north")))
+		m.heal()
+		disk.sick.Store(true)
+		c.run(m)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		disk.sick.Store(false)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		c.want(c.outcome(seq), "accepted")
+		c.want(m.states[replicaN].LastSeq, crm.Seq(5))
+		c.want(c.field("new", accName), "new")
+		c.same(m)
+		c.sound()
+	})
+}

@@ -64,6 +64,9 @@ func (r *Replica) ScrubJournal(ctx context.Context, from []byte, budget int) (ne
 	}
 	if next == nil && err == nil && r.scrubbed == 0 {
 		r.trustJournal()
+		if r.isUnfolded() {
+			err = r.reconcile()
+		}
 	}
 	return next, len(found), err
 }

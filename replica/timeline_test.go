@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,6 +59,11 @@ func TestTimeline_CrashWhileTheBaseMoves(t *testing.T) {
 		c.want(c.outcome(seq), "accepted")
 		c.want(c.field("after", accDescription), "made while it moved")
 		c.want(c.field("lost", accName), "-")
+		list, err := os.ReadFile(LostPath(c.dir, 1))
+		c.want(err, nil)
+		var loss Loss
+		c.want(json.Unmarshal(list, &loss), nil)
+		c.want(loss.Record, id("lost").String())
 		c.same(m)
 		c.sound()
 	})
