@@ -1,7 +1,10 @@
 package master
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
 	"github.com/tradepost-crm/tradepost/session"
@@ -115,4 +118,25 @@ func TestBatch_Split(t *testing.T) {
 			t.Errorf("up to %d: %+v and %+v", last, done, rest)
 		}
 	}
+}
+
+// What may yet be decided is not asked for again and again without a pause.
+func TestResolve_PausesBetweenAttempts(t *testing.T) {
+	inRig(t, 1, func(t *testing.T, r *rig) {
+		m, attempts, start := r.leader(), 0, time.Now()
+		err := m.resolve(t.Context(), func() error {
+			if attempts++; attempts < 3 {
+				return unknown("test", nil)
+			}
+			return nil
+		})
+		if took := time.Since(start); err != nil || took != 2*retryAfter {
+			t.Errorf("%d attempts took %v: %v", attempts, took, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), retryAfter/2)
+		defer cancel()
+		if err := m.resolve(ctx, func() error { return unknown("test", nil) }); !errors.Is(err, errUnknown) || ctx.Err() == nil {
+			t.Errorf("given up: %v", err)
+		}
+	})
 }

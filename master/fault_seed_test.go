@@ -235,3 +235,23 @@ func TestSeed_AMasterJoins(t *testing.T) {
 		}
 	})
 }
+
+// The certificate of a master that was removed fetches no records any more.
+func TestSeed_RefusesARemovedMaster(t *testing.T) {
+	inRig(t, 1, func(t *testing.T, r *rig) {
+		_, cert, err := r.join(r.token("hq", auth.RoleMaster), auth.RoleMaster, func(j *syncproto.Join) {
+			j.Sync, j.Raft = syncAddress(2), raftAddress(2)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.leader().RemoveNode(t.Context(), "admin", 2); err != nil {
+			t.Fatal(err)
+		}
+		cfg := Config{Dir: t.TempDir(), Node: cert, CA: r.ca, Dial: r.net.Host(rigCities[0], "m2").Dial}
+		wantCode(t, Seed(t.Context(), cfg, []string{raftAddress(1)}), CodeDistrusted)
+		if left, err := os.ReadDir(cfg.Dir); err != nil || len(left) > 0 {
+			t.Errorf("it has %v, %v", left, err)
+		}
+	})
+}

@@ -153,3 +153,29 @@ func TestJoin_AMasterBecomesAVoterAndLeaves(t *testing.T) {
 		wantCode(t, m.RemovePeer(t.Context(), "x"), crm.CodeInvalid)
 	})
 }
+
+// A master that has joined but does not run yet votes nowhere: the only one that
+// does must stay. If both masters of two removed each other at once, whoever leads
+// goes on and seats the next one.
+func TestRemoveNode_KeepsTheOnlyVoter(t *testing.T) {
+	inRig(t, 1, func(t *testing.T, r *rig) {
+		m := r.leader()
+		_, cert, err := r.join(r.token("hq", auth.RoleMaster), auth.RoleMaster, func(j *syncproto.Join) {
+			j.Sync, j.Raft = syncAddress(2), raftAddress(2)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, m.RemoveNode(t.Context(), "admin", 1), crm.CodeForbidden)
+		own, _ := m.facts(1)
+		op := patch(crm.EntityNode, own.Record, crm.NodeStatus, crm.ChoiceValue("removed"))
+		op.Seen = own.Token
+		r.commit(m, op)
+		other := r.start(&rigMaster{cert: cert, dir: t.TempDir()}, 2)
+		r.waitFor("the removed master to leave", func() bool {
+			peers, err := other.ListPeers(t.Context())
+			return err == nil && len(peers) == 1 && peers[0].ID == "node-2" && peers[0].Suffrage == "voter" && other.Leading()
+		})
+		r.commit(other, createAccount(newID(), "acme", "north"))
+	})
+}

@@ -160,7 +160,7 @@ func (m *Master) sessionConfig() session.Config {
 			id, _, self := m.ledger.leader()
 			return nodeOf(id), self
 		},
-		LeaderChanged: m.ledger.leaderChanged, Age: m.age, Reported: m.reports.note, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
+		LeaderChanged: m.ledger.leaderChanged, Age: m.age, Reported: m.heard, Damaged: func(err error) { m.met(err) }, Now: m.cfg.Now, Jitter: m.jitter, Logger: m.log,
 		Observe: m.cfg.Metrics.sessions(),
 	}
 }

@@ -252,16 +252,34 @@ func (m *Master) removable(n crm.NodeID) (session.NodeFacts, error) {
 	if !s.Listed || !s.Facts.Active {
 		return session.NodeFacts{}, &crm.Error{Code: crm.CodeNotFound, Op: "remove node", Item: item, Message: "the cluster has no such node"}
 	}
-	others := 0
-	for _, o := range s.Roster.Nodes {
-		if o.Role == auth.RoleMaster && o.Active && o.Votes && o.Node != n {
-			others++
-		}
+	if s.Facts.Role != auth.RoleMaster {
+		return s.Facts, nil
 	}
-	if s.Facts.Role == auth.RoleMaster && s.Facts.Votes && others == 0 {
-		return session.NodeFacts{}, &crm.Error{Code: crm.CodeForbidden, Op: "remove node", Item: item, Message: "it is the only master that votes; let another one join first, or promote a relay"}
+	servers, _, err := m.ledger.servers()
+	if err != nil {
+		return session.NodeFacts{}, err
+	}
+	if soleVoter(servers, s.Roster, n) {
+		return session.NodeFacts{}, &crm.Error{Code: crm.CodeForbidden, Op: "remove node", Item: item, Message: "it is the only master that votes; let another one join first and wait until it votes, or promote a relay"}
 	}
 	return s.Facts, nil
+}
+
+// soleVoter reports whether a master votes and no other one does that is to stay.
+// The records do not tell: one that has joined may not run yet.
+func soleVoter(servers []raft.Server, r *session.Roster, n crm.NodeID) bool {
+	votes := false
+	for _, s := range servers {
+		id := nodeOf(s.ID)
+		switch {
+		case s.Suffrage != raft.Voter:
+		case id == n:
+			votes = true
+		case r.Nodes[id].Active:
+			return false
+		}
+	}
+	return votes
 }
 
 func (m *Master) awaitRemoval(ctx context.Context, n crm.NodeID) error {
@@ -353,8 +371,14 @@ func (m *Master) tendMembers(ctx context.Context) error {
 	known := map[crm.NodeID]raft.Server{}
 	for _, srv := range servers {
 		known[nodeOf(srv.ID)] = srv
-		if n, listed := s.Roster.Nodes[nodeOf(srv.ID)]; listed && !n.Active {
-			return m.expel(ctx, n.Node)
+	}
+	leaving := func(n crm.NodeID) bool {
+		f, listed := s.Roster.Nodes[n]
+		return listed && !f.Active
+	}
+	for _, n := range sortedKeys(known) {
+		if n != m.node && leaving(n) {
+			return m.expel(ctx, n)
 		}
 	}
 	for _, id := range sortedKeys(s.Roster.Nodes) {
@@ -365,6 +389,9 @@ func (m *Master) tendMembers(ctx context.Context) error {
 		if done, err := m.seat(ctx, n, known[id]); done || err != nil {
 			return err
 		}
+	}
+	if leaving(m.node) && !soleVoter(servers, s.Roster, m.node) {
+		return m.expel(ctx, m.node)
 	}
 	return nil
 }

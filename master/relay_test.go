@@ -49,6 +49,32 @@ func TestReports_OfAFollower(t *testing.T) {
 	})
 }
 
+// A follower or relay whose clock is fast must not hide what is told later by
+// clocks that are right, neither before it is logged nor after.
+func TestReports_OfAFastClock(t *testing.T) {
+	inRig(t, 1, func(t *testing.T, r *rig) {
+		m := r.leader()
+		b := r.branch("warsaw", "Warsaw")
+		b.connect(m)
+		node := crm.NodeID(b.cert.Identity.Node)
+		b.hangUp()
+		now := time.Now().UnixMilli()
+		m.heard(node, 10, 5, now+3_600_000)
+		m.heard(node, 11, 6, now)
+		list := m.reports.take(0)
+		if want := (NodeReport{node, 11, 6, now}); len(list) != 1 || list[0] != want {
+			t.Errorf("pending %+v", list)
+		}
+		for _, report := range []NodeReport{{node, 10, 5, now + 3_600_000}, {node, 11, 7, now}} {
+			if err := m.report(t.Context(), []NodeReport{report}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // what is logged is committed
+			r.reported(node, report.Cursor, report.LowBase)
+		}
+	})
+}
+
 // A report that came by a longer way does not hide a newer one, neither before it
 // is logged nor after.
 func TestReports_TheNewestCounts(t *testing.T) {

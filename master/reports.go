@@ -64,6 +64,12 @@ func (r *reports) take(oldest int64) []NodeReport {
 	return out
 }
 
+// heard notes a report that came from another node. None is of the future: one by a
+// fast clock would hide all that are right until then.
+func (m *Master) heard(n crm.NodeID, cursor, lowBase crm.Rev, seenMillis int64) {
+	m.reports.note(n, cursor, lowBase, min(seenMillis, m.millis()))
+}
+
 // reportLoop logs reports while this master leads.
 func (m *Master) reportLoop(ctx context.Context) error {
 	return every(ctx, reportEvery, func() {
@@ -109,15 +115,17 @@ func reportsOf(list []NodeReport) []syncproto.Report {
 }
 
 // news leaves out what is older than what is logged: a node may have told more
-// elsewhere, and a report of before would hide what it still refers to.
+// elsewhere, and a report of before would hide what it still refers to. What is
+// logged as of the future, by a leader whose clock was fast, hides nothing.
 func (m *Master) news(list []NodeReport) (out []NodeReport, err error) {
+	now := m.millis()
 	err = m.ledger.db().View(func(tx *store.Tx) error {
 		for _, r := range list {
 			st, _, err := tx.Node(r.Node)
 			if err != nil {
 				return err
 			}
-			if r.SeenMillis >= st.SeenMillis {
+			if r.SeenMillis >= st.SeenMillis || st.SeenMillis > now {
 				out = append(out, r)
 			}
 		}

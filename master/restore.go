@@ -104,6 +104,7 @@ func (o Restoration) begin(tx *store.Tx) (Restored, error) {
 	}
 	done := Restored{Timeline: next.Timeline, Parent: l.Timeline, Rev: rev}
 	for _, step := range []func() error{
+		func() error { return o.checkNode(tx) },
 		func() error { return tx.SetLineage(next) },
 		func() error { return o.setLevel(tx) },
 		func() error { return o.setServers(tx) },
@@ -115,6 +116,26 @@ func (o Restoration) begin(tx *store.Tx) (Restored, error) {
 		}
 	}
 	return done, tx.SetRev(rev + 1)
+}
+
+// checkNode refuses a node that the database does not list as an active master:
+// its records would give nobody the right to administer the cluster.
+func (o Restoration) checkNode(tx *store.Tx) error {
+	var masters []crm.NodeID
+	for rec, err := range tx.Scan(crm.EntityNode) {
+		if err != nil {
+			return err
+		}
+		if rec.Value(crm.NodeRole).Str() == string(auth.RoleMaster) && rec.Value(crm.NodeStatus).Str() == "active" {
+			masters = append(masters, crm.NodeID(rec.Value(crm.NodeNumber).Int()))
+		}
+	}
+	if slices.Contains(masters, o.Node) {
+		return nil
+	}
+	slices.Sort(masters)
+	return &crm.Error{Code: crm.CodeForbidden, Op: "restore", Item: fmt.Sprintf("node %d", o.Node),
+		Message: fmt.Sprintf("the database does not know it as a master: it joined later, or was removed before; restore in the directory of one that is: %v", masters)}
 }
 
 // branch draws a timeline until one is not mistaken for another.

@@ -65,7 +65,7 @@ type seeder struct {
 // when the connection breaks, ctx ends or the process is killed it does not fetch
 // again, as long as a master keeps the same copy. Without Seed, Raft sends the
 // records. The error is of code distrusted if the node votes already, which means
-// that its files are gone, and else that of the last attempt.
+// that its files are gone, or was removed, and else that of the last attempt.
 func Seed(ctx context.Context, cfg Config, peers []string) error {
 	cfg = cfg.withDefaults()
 	config := auth.ClientTLS(cfg.Node, cfg.CA.Cert, cfg.Now, auth.ExpectMaster, auth.ALPNRaft)

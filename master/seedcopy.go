@@ -16,6 +16,7 @@ import (
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
+	"github.com/tradepost-crm/tradepost/session"
 	"github.com/tradepost-crm/tradepost/store"
 )
 
@@ -141,12 +142,28 @@ func (l *ledger) maySeed(c *tracked, q []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := l.refuseRemoved(crm.NodeID(id.Node)); err != nil {
+		return err
+	}
 	servers, _, err := l.servers()
 	for _, s := range servers {
 		if nodeOf(s.ID) == crm.NodeID(id.Node) && s.Suffrage == raft.Voter {
 			return &crm.Error{Code: CodeDistrusted, Op: "fetch records", Message: fmt.Sprintf(
 				"node %d votes already, so it had records, and what it vouched for is gone with them: remove it with `tradepost node remove %d`, and let a new one join in an empty directory", id.Node, id.Node)}
 		}
+	}
+	return err
+}
+
+// refuseRemoved refuses a master that was removed: its certificate stays valid.
+func (l *ledger) refuseRemoved(n crm.NodeID) error {
+	var st session.Standing
+	err := l.data.View(func(tx *store.Tx) (err error) {
+		st, err = new(session.Rosters).Standing(tx, n)
+		return err
+	})
+	if err == nil && st.Listed && !st.Facts.Active {
+		err = &crm.Error{Code: CodeDistrusted, Op: "fetch records", Message: fmt.Sprintf("node %d was removed from the cluster: let a new one join in an empty directory", n)}
 	}
 	return err
 }

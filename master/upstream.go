@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
@@ -184,21 +185,39 @@ func (m *Master) admit(ctx context.Context, n crm.NodeID, reason string) (s sess
 	e := AdmitEntry{Node: n, Reason: reason}
 	m.random(e.Nonce[:])
 	var given crm.Incarnation
-	for {
+	err = m.resolve(ctx, func() error {
 		results, _, err := m.ledger.propose(ctx, e)
 		if err == nil {
 			given = results[0].Admitted
-			break
 		}
-		if !errors.Is(err, errUnknown) || ctx.Err() != nil {
-			return s, err
-		}
+		return err
+	})
+	if err != nil {
+		return s, err
 	}
 	err = m.waitFor(ctx, "the admission of a node", func(tx *store.Tx) (bool, error) {
 		s, err = m.server.Rosters().Standing(tx, n)
 		return s.State.Incarnation >= given, err
 	})
 	return s, err
+}
+
+// resolve repeats try until its outcome is known or ctx ends; it waits for another
+// leader in between, retryAfter at most.
+func (m *Master) resolve(ctx context.Context, try func() error) error {
+	for {
+		changed := m.ledger.leaderChanged()
+		err := try()
+		if !errors.Is(err, errUnknown) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-changed:
+		case <-time.After(retryAfter):
+		}
+	}
 }
 
 // serveMaster answers another master until it hangs up.
