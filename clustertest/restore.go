@@ -88,7 +88,7 @@ func lost(w *world, ctx context.Context, args []string) error {
 			if err := json.Unmarshal(scan.Bytes(), &l); err != nil {
 				return err
 			}
-			lines = append(lines, l.Kind+" of "+w.name(l.Entity, l.Record.String())+" by "+l.Actor+": "+strings.Join(l.Fields, ", "))
+			lines = append(lines, l.Kind+" of "+w.name(l.Entity, l.Record)+" by "+l.Actor+": "+strings.Join(l.Fields, ", "))
 		}
 	}
 	slices.Sort(lines)

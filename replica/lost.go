@@ -26,13 +26,13 @@ const maxLost = 10_000
 
 // A Loss is an edit that nobody will send to the restored masters again.
 type Loss struct {
-	Kind   string       `json:"kind"` // edit, creation or deletion
-	Entity string       `json:"entity"`
-	Record crm.RecordID `json:"record"`
-	Fields []string     `json:"fields,omitempty"` // that were set
-	Actor  string       `json:"actor"`            // of the last of them
-	Node   crm.NodeID   `json:"node"`
-	At     time.Time    `json:"at"`
+	Kind   string     `json:"kind"` // edit, creation or deletion
+	Entity string     `json:"entity"`
+	Record string     `json:"record"`           // its id as text
+	Fields []string   `json:"fields,omitempty"` // that were set
+	Actor  string     `json:"actor"`            // of the last of them
+	Node   crm.NodeID `json:"node"`
+	At     time.Time  `json:"at"`
 }
 
 // lost is what the base holds that was decided in the timeline that is left.
@@ -86,7 +86,7 @@ func (c *change) judgeLost(position) error {
 		c.lost.compare(c.tx.Schema(), old, now, back)
 	}
 	slices.SortFunc(c.lost.losses, func(a, b Loss) int {
-		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Record.String(), b.Record.String()))
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Record, b.Record))
 	})
 	return nil
 }
@@ -114,7 +114,7 @@ func (l *lost) compare(schema *crm.Schema, old, now *crm.Record, back map[crm.No
 	if e == nil || old.Entity == crm.EntityAttention || old.Entity == crm.EntityPurge {
 		return
 	}
-	loss := Loss{Kind: "edit", Entity: e.Name, Record: old.ID, Actor: old.Stamp.Actor, Node: old.Stamp.Node, At: old.Stamp.HLC.Time().UTC()}
+	loss := Loss{Kind: "edit", Entity: e.Name, Record: old.ID.String(), Actor: old.Stamp.Actor, Node: old.Stamp.Node, At: old.Stamp.HLC.Time().UTC()}
 	if old.Deleted {
 		if gone(old.Stamp) && now != nil && !now.Deleted {
 			loss.Kind = "deletion"
