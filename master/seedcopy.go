@@ -145,7 +145,7 @@ func (l *ledger) maySeed(c *tracked, q []byte) error {
 	for _, s := range servers {
 		if nodeOf(s.ID) == crm.NodeID(id.Node) && s.Suffrage == raft.Voter {
 			return &crm.Error{Code: CodeDistrusted, Op: "fetch records", Message: fmt.Sprintf(
-				"node %d votes already, so it had records, and what it vouched for is gone with them: remove it with `tradepost node remove %d`, and let a new one join in an empty directory", id.Node, id.Node)}
+				"node %d votes already, so it had records, and what it vouched for is gone with them: remove it with `tradepost operator raft remove-peer %s`, and let a new one join in an empty directory", id.Node, s.ID)}
 		}
 	}
 	return err
