@@ -57,7 +57,7 @@ func (s *seedStore) take() (f *os.File, size int64, sum [sha256.Size]byte, err e
 }
 
 func (s *seedStore) make() error {
-	f, err := os.Create(s.path)
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
