@@ -107,6 +107,9 @@ func (c *cli) printRestored(dir string, done node.Restored, next string) error {
 		g := columns("what", "state")
 		g.whole = true
 		g.add("holds", fmt.Sprintf("rev %d of timeline %d; timeline %d begins", done.Rev, done.Parent, done.Timeline))
+		if !done.Taken.IsZero() {
+			g.add("taken", done.Taken.Format("2006-01-02 15:04:05 UTC")+"; what head office edited since is gone")
+		}
 		g.add("masters", "this one alone"+removedText(done))
 		g.add("join tokens", fmt.Sprintf("%d were open and are used up", done.Tokens))
 		if done.Aside != "" {
