@@ -258,9 +258,9 @@ func caFileError(path string, err error) error {
 	case CodeOf(err) == CodeFileExposed:
 		return err
 	case errors.Is(err, fs.ErrNotExist):
-		return refuseFor(CodeCAMissing, err, "%s is missing: create the cluster, join it with a join string, or restore the file from a backup", path)
+		return refuseFor(CodeCAMissing, err, "%s is missing: create the cluster, join it with a join string, or put back the saved copy of the file; a backup of the data holds no keys", path)
 	}
-	return refuseFor(CodeCAInvalid, err, "%s is not usable as the cluster's CA: restore it from a backup", path)
+	return refuseFor(CodeCAInvalid, err, "%s is not usable as the cluster's CA: put back the saved copy; a backup of the data holds no keys", path)
 }
 
 // checkCA reports whether cert has the shape NewCA gives it. The self-signature

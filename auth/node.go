@@ -100,9 +100,9 @@ func nodeFileError(path string, err error) error {
 	case CodeOf(err) == CodeFileExposed:
 		return err
 	case errors.Is(err, fs.ErrNotExist):
-		return refuseFor(CodeCertMissing, err, "%s is missing: join the cluster with a join string, or restore the file from a backup", path)
+		return refuseFor(CodeCertMissing, err, "%s is missing: join the cluster with a join string, or put back the saved copy of the file; a backup of the data holds no keys", path)
 	}
-	return refuseFor(CodeCertInvalid, err, "%s is not usable: restore it from a backup, or join the node again with a new join string", path)
+	return refuseFor(CodeCertInvalid, err, "%s is not usable: put back the saved copy, or join the node again with a new join string", path)
 }
 
 // verifyChain checks that ca signed leaf and that both are valid at the given time

@@ -68,7 +68,7 @@ func LoadTokens(dir string) (*Tokens, error) {
 		t.entries, err = parseTokens(data)
 	}
 	if err != nil && CodeOf(err) != CodeFileExposed {
-		err = refuseFor(CodeTokensFileInvalid, err, "%s is not usable: restore it from a backup, or move it away and issue the tokens again", t.path)
+		err = refuseFor(CodeTokensFileInvalid, err, "%s is not usable: put back the saved copy, or move it away and issue the tokens again", t.path)
 	}
 	if err != nil {
 		return nil, err

@@ -74,8 +74,8 @@ func (l *ledger) advise(err error) error {
 }
 
 func (l *ledger) remedy() string {
-	return fmt.Sprintf("keep %s for diagnosis, remove this master with `tradepost node remove %d` at another one, and let a new one join in an empty directory; a cluster without another master restores a backup",
-		l.cfg.Dir, nodeOf(l.cfg.ID))
+	return fmt.Sprintf("keep %s for diagnosis, remove this master with `tradepost operator raft remove-peer %s` at another one, and let a new one join in an empty directory; a cluster without another master restores a backup",
+		l.cfg.Dir, l.cfg.ID)
 }
 
 // bowOut does what fatal promised.

@@ -96,7 +96,7 @@ func (w *faultWorld) distrusted(n int) {
 	l.host = l.host.Revive()
 	for range 2 {
 		_, err := openLedger(w.config(l))
-		if crm.CodeOf(err) != CodeDistrusted || !strings.Contains(err.Error(), fmt.Sprintf("node remove %d", n)) {
+		if crm.CodeOf(err) != CodeDistrusted || !strings.Contains(err.Error(), fmt.Sprintf("operator raft remove-peer %s`", serverID(crm.NodeID(n)))) {
 			w.t.Errorf("started again, master %d says %v", n, err)
 		}
 	}

@@ -58,7 +58,7 @@ func (s *seedStore) take() (f *os.File, size int64, sum [sha256.Size]byte, err e
 }
 
 func (s *seedStore) make() error {
-	f, err := os.Create(s.path)
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (l *ledger) maySeed(c *tracked, q []byte) error {
 	for _, s := range servers {
 		if nodeOf(s.ID) == crm.NodeID(id.Node) && s.Suffrage == raft.Voter {
 			return &crm.Error{Code: CodeDistrusted, Op: "fetch records", Message: fmt.Sprintf(
-				"node %d votes already, so it had records, and what it vouched for is gone with them: remove it with `tradepost node remove %d`, and let a new one join in an empty directory", id.Node, id.Node)}
+				"node %d votes already, so it had records, and what it vouched for is gone with them: remove it with `tradepost operator raft remove-peer %s`, and let a new one join in an empty directory", id.Node, s.ID)}
 		}
 	}
 	return err

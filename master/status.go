@@ -77,7 +77,7 @@ func (m *Master) Status() Status {
 // error with code unavailable or no_leader that says what it waits for.
 func (m *Master) Ready() error {
 	if m.ledger.head() == 0 {
-		return &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this master has no data yet; it waits for the others, or for `tradepost init`"}
+		return &crm.Error{Code: crm.CodeUnavailable, Op: "serve", Message: "this master has no data yet; it waits for the others, or for `tradepost init`; after a loss of all masters stop it and bring back a backup with `tradepost restore`"}
 	}
 	if id, _, _ := m.ledger.leader(); id == "" {
 		return session.NoLeader("serve")

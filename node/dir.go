@@ -110,7 +110,7 @@ func ReadIdentity(dir string) (Identity, error) {
 	path := filepath.Join(dir, "node.json")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Identity{}, dirError(op, dir, "no node lives here; make one with `tradepost init` (first master) or `tradepost join`")
+		return Identity{}, dirError(op, dir, "no node lives here; make one with `tradepost init` (first master) or `tradepost join`; after a loss put back the saved identity first (docs/restore.md)")
 	}
 	if err != nil {
 		return Identity{}, dirError(op, path, "%v", err)
@@ -124,7 +124,7 @@ func ReadIdentity(dir string) (Identity, error) {
 		err = id.validate()
 	}
 	if err != nil {
-		return Identity{}, &crm.Error{Code: crm.CodeCorrupt, Op: op, Item: path, Message: fmt.Sprintf("the file is damaged (%v); restore it from a backup", err)}
+		return Identity{}, &crm.Error{Code: crm.CodeCorrupt, Op: op, Item: path, Message: fmt.Sprintf("the file is damaged (%v); put back the saved copy", err)}
 	}
 	return id, nil
 }
@@ -147,7 +147,7 @@ func (id Identity) bears(cert auth.Identity) error {
 	if cert == want {
 		return nil
 	}
-	return &crm.Error{Code: crm.CodeInvalid, Op: "open node", Item: "node.crt", Message: fmt.Sprintf("the certificate is of %s, node.json of %s: files of two nodes lie in this directory; restore it from one backup", cert, want)}
+	return &crm.Error{Code: crm.CodeInvalid, Op: "open node", Item: "node.crt", Message: fmt.Sprintf("the certificate is of %s, node.json of %s: files of two nodes lie in this directory; put back the saved identity of one", cert, want)}
 }
 
 // newAdminToken makes the first bearer token of a node and leaves it in

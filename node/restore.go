@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/tradepost-crm/tradepost/auth"
 	"github.com/tradepost-crm/tradepost/crm"
@@ -18,7 +19,8 @@ import (
 // A Restored says what a restore or a promotion made of a master's directory.
 type Restored struct {
 	master.Restored
-	Aside string `json:"aside,omitempty"` // where the files that were there before are now; "": there were none
+	Taken time.Time `json:"taken,omitzero"`  // when the backup was; zero: there was none, as in a promotion
+	Aside string    `json:"aside,omitempty"` // where the files that were there before are now; "": there were none
 }
 
 // asideNames are the files of a master that a restore moves aside; those of its
@@ -143,7 +145,7 @@ func putInPlace(ctx context.Context, s Settings, id Identity, o master.Restorati
 	if err != nil {
 		return Restored{}, errors.Join(noRoom("restore", work, err), os.RemoveAll(work))
 	}
-	done := Restored{Restored: made}
+	done := Restored{Restored: made, Taken: o.Taken}
 	if done.Aside, err = setAside(s, env); err != nil {
 		return done, fmt.Errorf("restore: move the old files aside: %w", err)
 	}

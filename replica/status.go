@@ -2,6 +2,9 @@ package replica
 
 import (
 	"cmp"
+	"errors"
+	"io"
+	"net"
 	"time"
 
 	"github.com/tradepost-crm/tradepost/crm"
@@ -71,7 +74,7 @@ func (r *Replica) Status() Status {
 		}
 	}
 	if l.trouble != nil {
-		s.Trouble, s.Code = l.trouble.Error(), crm.CodeOf(l.trouble)
+		s.Trouble, s.Code = l.trouble.Error(), troubleCode(l.trouble)
 	}
 	if !l.asOf.IsZero() {
 		s.LagSeconds = max(0, r.cfg.Now().Sub(l.asOf).Seconds())
@@ -81,4 +84,15 @@ func (r *Replica) Status() Status {
 		s.Outbox.Oldest = time.UnixMilli(r.outbox.Oldest).UTC()
 	}
 	return s
+}
+
+// troubleCode is the code of why there is no session: a line that fails is not a
+// bug.
+func troubleCode(err error) crm.Code {
+	code := crm.CodeOf(err)
+	_, line := errors.AsType[net.Error](err)
+	if code == crm.CodeInternal && (line || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)) {
+		return crm.CodeUnavailable
+	}
+	return code
 }

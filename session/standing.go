@@ -143,12 +143,12 @@ func (s Standing) Belongs(id auth.Identity) error {
 	item := fmt.Sprintf("node %d", id.Node)
 	switch {
 	case !s.Listed:
-		return &crm.Error{Code: crm.CodeForbidden, Op: "connect", Item: item, Message: "the cluster has no such node; join it again with a new join string"}
+		return &crm.Error{Code: crm.CodeForbidden, Op: "connect", Item: item, Message: "the cluster has no such node; join it again with a new join string, in a new directory, and keep the old one: edits in its outbox are nowhere else"}
 	case !s.Facts.Active:
-		return &crm.Error{Code: crm.CodeRemoved, Op: "connect", Item: fmt.Sprintf("node %d", s.Facts.Node), Message: "the node was removed from the cluster; join it again with a new join string"}
+		return &crm.Error{Code: crm.CodeRemoved, Op: "connect", Item: fmt.Sprintf("node %d", s.Facts.Node), Message: "the node was removed from the cluster; join it again with a new join string, in a new directory, and keep the old one: edits in its outbox are nowhere else"}
 	case s.Facts.Site != id.Site || s.Facts.Role != id.Role:
 		return &crm.Error{Code: crm.CodeForbidden, Op: "connect", Item: item,
-			Message: fmt.Sprintf("the certificate is of a %s of site %s, the node is a %s of site %s now; join it again", id.Role, id.Site, s.Facts.Role, s.Facts.Site)}
+			Message: fmt.Sprintf("the certificate is of a %s of site %s, the node is a %s of site %s now; join it again in a new directory, and keep the old one: edits in its outbox are nowhere else", id.Role, id.Site, s.Facts.Role, s.Facts.Site)}
 	}
 	return nil
 }

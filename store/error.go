@@ -17,7 +17,7 @@ func (k kind) remedy() string {
 	if k == journalFile {
 		return "do not delete it: it holds edits that exist nowhere else; restore the directory from a backup, or ask for help with `tradepost check`"
 	}
-	return "on a replica stop the node and delete the file: it will be rebuilt from the masters; on a master restore a backup or let the node rejoin empty"
+	return "on a replica stop the node and delete the file: it will be rebuilt from the masters; on a master remove it with `tradepost operator raft remove-peer` at another one and join anew in a new directory; restore a backup only if no majority of the masters is left (docs/restore.md)"
 }
 
 // failure wraps an error of bbolt or the file system for the person who runs

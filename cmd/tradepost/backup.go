@@ -13,7 +13,7 @@ import (
 type backupText struct {
 	SchemaVersion int    `json:"schema_version"`
 	File          string `json:"file"`
-	Announced     bool   `json:"announced"`
+	Announced     bool   `json:"announced,omitempty"` // left out where nobody was told
 	master.BackupInfo
 }
 
@@ -104,12 +104,13 @@ this by itself.`,
 func (c *cli) printBackup(file string, b master.BackupInfo, announced bool) error {
 	return c.print(backupText{schemaVersion, file, announced, b}, func(w io.Writer) {
 		g := columns("what", "state")
+		g.whole = true
 		g.add("file", file)
 		g.add("cluster", b.Cluster)
 		g.add("holds", fmt.Sprintf("rev %d of timeline %d, raft index %d", b.Rev, b.Timeline, b.RaftIndex))
 		g.add("taken", b.Taken.Format("2006-01-02 15:04:05 UTC"))
 		g.add("database", size(b.Size))
-		g.add("sha256", b.SHA256)
+		g.add("sha256 of it", b.SHA256)
 		g.add("checked", "whole: every invariant holds")
 		if announced {
 			g.add("announced", "branches may forget the edits that it holds")

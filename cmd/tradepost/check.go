@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -40,6 +41,9 @@ decide. A master with findings is replaced.`,
 	detailedFlag(cmd, &detailed, "anything is wrong")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		findings, err := c.findings(cmd.Context(), dir)
+		if e, ok := errors.AsType[*crm.Error](err); ok && e.Code == crm.CodeCorrupt {
+			findings, err = append(findings, httpapi.Finding{Kind: "file", Item: e.Item, Message: e.Message}), nil
+		}
 		if err != nil {
 			return err
 		}

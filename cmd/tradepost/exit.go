@@ -80,7 +80,7 @@ var remedies = map[crm.Code]string{
 	crm.CodeNoLeader:     "if no master leads, a majority of them must run and reach each other; `tradepost operator raft list-peers` names them",
 	crm.CodeDeleted:      "`tradepost record restore` brings it back",
 	crm.CodeStale:        "the node is behind or cut off; `tradepost status` says how far",
-	crm.CodeTimeout:      "give it longer with --timeout; an edit that was taken will still be decided",
+	crm.CodeTimeout:      "give it longer with --timeout; an edit that was taken is decided when the node is in session with the masters; `tradepost status` says what is in its way",
 	crm.CodeUnauthorized: "name a file that holds a token with --token-file or TRADEPOST_TOKEN_FILE; a node's first token is admin.token in its directory",
 	crm.CodeInternal:     "the node's log tells more",
 }

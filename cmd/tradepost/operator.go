@@ -13,7 +13,7 @@ func (c *cli) operatorCommand() *cobra.Command {
 }
 
 func (c *cli) raftList() *cobra.Command {
-	return &cobra.Command{Use: "list-peers", Short: "List the masters that vote", Args: want(), RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "list-peers", Short: "List the masters in Raft, and which of them vote", Args: want(), RunE: func(cmd *cobra.Command, _ []string) error {
 		api, err := c.client()
 		if err != nil {
 			return err

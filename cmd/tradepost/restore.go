@@ -23,8 +23,10 @@ func (c *cli) restoreCommand() *cobra.Command {
 		Use: "restore --from FILE", Short: "Begin a cluster anew from a backup, on a master's host",
 		Long: `Put a backup in place of what the master in --dir had, when the masters' data is
 lost. The master and all other masters must be stopped. This one keeps its identity,
-ports and address, and is the only master when it is run next; the others join anew,
-in new directories. What was in the directory is moved aside, not deleted.
+and is the only master when it is run next; the others join anew,
+in new directories. What was in the directory is moved aside, not deleted. Give the
+flags that the master was run with, such as --sync, here and to serve: a directory
+does not keep them.
 
 Everything decided after the backup was taken is gone from the masters. Branches
 find that out by themselves: they keep serving, fetch what differs, and send again
@@ -67,7 +69,8 @@ func (c *cli) promoteCommand() *cobra.Command {
 		Use: "promote --" + gone, Short: "Make a master the only one, when those that vote are lost for good",
 		Long: `Make the master in --dir the only one of its cluster, with the data that it has:
 when a region is lost with the masters that vote, and one that only follows is left.
-The master must be stopped. It keeps its identity, ports and address.
+The master must be stopped. It keeps its identity; give the flags that it was run
+with here and to serve.
 
 Do this only if the masters that vote are gone for good. If they live there are two
 clusters from now on, each of which decides for itself: a branch goes on with the
@@ -102,7 +105,11 @@ func (c *cli) printRestored(dir string, done node.Restored, next string) error {
 	c.note("Next: %s", next)
 	return c.print(restoredText{schemaVersion, dir, done}, func(w io.Writer) {
 		g := columns("what", "state")
+		g.whole = true
 		g.add("holds", fmt.Sprintf("rev %d of timeline %d; timeline %d begins", done.Rev, done.Parent, done.Timeline))
+		if !done.Taken.IsZero() {
+			g.add("taken", done.Taken.Format("2006-01-02 15:04:05 UTC")+"; what head office edited since is gone")
+		}
 		g.add("masters", "this one alone"+removedText(done))
 		g.add("join tokens", fmt.Sprintf("%d were open and are used up", done.Tokens))
 		if done.Aside != "" {

@@ -63,7 +63,7 @@ func (c *cli) commands() []*cobra.Command {
 
 func (c *cli) globals(f *pflag.FlagSet) {
 	f.StringVarP(&c.form, "output", "o", formTable, "form of the data: table, json or yaml")
-	f.StringVar(&c.addr, "addr", defaultAddr, "HTTP address of the node")
+	f.StringVar(&c.addr, "addr", defaultAddr, "HTTP address of the node, also TRADEPOST_ADDR")
 	f.StringVar(&c.tokenFile, "token-file", "", "file that holds the bearer token (default: admin.token of $TRADEPOST_DIR or ./tradepost-data)")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long to wait for an answer of the node")
 	f.BoolVar(&c.noInput, "no-input", false, "never ask")
