@@ -233,9 +233,7 @@ func (b *branch) cutOff(ctx context.Context, t *testing.T, line *Netns, d Direct
 	b.awaitDecided(ctx, t)
 	must(t, line.Cut(ctx, d))
 	start, before := time.Now(), b.count()
-	b.awaitEdits(ctx, t, 20) // what was on its way is over
-	early, err := b.status(ctx)
-	must(t, err)
+	early := b.awaitQuiet(ctx, t)
 	b.awaitEdits(ctx, t, 100)
 	for *untilNoticed && b.connected(ctx, t) {
 		b.awaitEdits(ctx, t, 10)
@@ -249,6 +247,24 @@ func (b *branch) cutOff(ctx context.Context, t *testing.T, line *Netns, d Direct
 	must(t, line.Heal(ctx, d))
 	b.awaitDecided(ctx, t)
 	t.Logf("cut %d for %v: %d edits meanwhile, decided %v after the heal", d, healed.Sub(start).Round(time.Millisecond), edits, time.Since(healed).Round(time.Millisecond))
+}
+
+// awaitQuiet waits until what was on its way at a cut is over: 20 edits go by and
+// none is decided. A line that is not cut is noticed by what is decided afterwards.
+func (b *branch) awaitQuiet(ctx context.Context, t *testing.T) replica.Status {
+	t.Helper()
+	var s replica.Status
+	for range 20 {
+		before := s.Decided
+		var err error
+		s, err = b.status(ctx)
+		must(t, err)
+		if s.Decided == before {
+			break
+		}
+		b.awaitEdits(ctx, t, 20)
+	}
+	return s
 }
 
 func (b *branch) connected(ctx context.Context, t *testing.T) bool {
