@@ -265,7 +265,7 @@ func testWrongFiles(t *testing.T, master, replica Settings) {
 		"IdentityWithoutRole": {replica, func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "node.json"), []byte(`{"format":1,"cluster":"c","site":"s","node":1}`), 0o600)
 		}, crm.CodeCorrupt, "neither master nor replica"},
-		"IdentityCutOff": {replica, func(dir string) error { return os.Truncate(filepath.Join(dir, "node.json"), 10) }, crm.CodeCorrupt, "restore it"},
+		"IdentityCutOff": {replica, func(dir string) error { return os.Truncate(filepath.Join(dir, "node.json"), 10) }, crm.CodeCorrupt, "put back the saved copy"},
 		"FormatZero": {replica, func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "node.json"), []byte(`{"format":0}`), 0o600)
 		}, crm.CodeCorrupt, "format 0 does not exist"},
