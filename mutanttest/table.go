@@ -51,7 +51,7 @@ var Mutants = []Mutant{
 		Old: "n := d.fieldNote(\"conflict\", i, e, r, f, op)\n\td.park(n,", New: "n := &Record{}\n\td.park(n,",
 	},
 	{
-		Name: "overlay not folded again", File: "replica/pull.go", Package: "replica", Test: "TestRebase_MastersChangeUnderPendingEdits",
+		Name: "overlay not folded again", File: "replica/settle.go", Package: "replica", Test: "TestRebase_MastersChangeUnderPendingEdits",
 		Old: "return f.around(append(keys, c.touched...))", New: "_ = keys\n\treturn nil",
 	},
 	{

@@ -961,15 +961,7 @@ func TestPurge_RecordMissingFromAWholeTerritory(t *testing.T) {
 func TestRollback_NewEditsAreRenumbered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newScripted(t)
-		b := start(t, m, t.TempDir())
-		b.commit(account("one", text(accTerritory, "north")))
-		synctest.Wait()
-		old := copyFiles(t, b.dir)
-		for _, name := range []string{"two", "three", "four"} {
-			b.commit(account(name, text(accTerritory, "north")))
-		}
-		synctest.Wait()
-		b.stop()
+		old := putBack(t, m)
 
 		m.cut()
 		c := open(t, m, old)

@@ -58,15 +58,7 @@ func TestRollback_TakesNothingUnchainedAfterARestart(t *testing.T) {
 func TestRollback_RenumbersOnceOnADiskThatDoesNotConfirm(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newScripted(t)
-		b := start(t, m, t.TempDir())
-		b.commit(account("one", text(accTerritory, "north")))
-		synctest.Wait()
-		old := copyFiles(t, b.dir)
-		for _, name := range []string{"two", "three", "four"} {
-			b.commit(account(name, text(accTerritory, "north")))
-		}
-		synctest.Wait()
-		b.stop()
+		old := putBack(t, m)
 		m.cut()
 		disk := &unsure{file: "journal.db"}
 		c := open(t, m, old, disk.disk)
@@ -85,4 +77,20 @@ func TestRollback_RenumbersOnceOnADiskThatDoesNotConfirm(t *testing.T) {
 		c.same(m)
 		c.sound()
 	})
+}
+
+// putBack returns a directory as of one edit of a node that has had three more decided
+// since, and has ended: what an old backup of its disk brings back.
+func putBack(t *testing.T, m *scripted) (dir string) {
+	t.Helper()
+	b := start(t, m, t.TempDir())
+	b.commit(account("one", text(accTerritory, "north")))
+	synctest.Wait()
+	dir = copyFiles(t, b.dir)
+	for _, name := range []string{"two", "three", "four"} {
+		b.commit(account(name, text(accTerritory, "north")))
+	}
+	synctest.Wait()
+	b.stop()
+	return dir
 }
